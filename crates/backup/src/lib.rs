@@ -1,0 +1,1 @@
+//! Take a consistent copy of a running cluster.

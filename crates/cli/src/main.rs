@@ -1,0 +1,2 @@
+//! The `pgproof` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! PostgreSQL's words: positions, files, pages, WAL records, control file. No I/O.

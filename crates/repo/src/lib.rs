@@ -1,0 +1,1 @@
+//! The repository: packs, manifests, WAL objects, sealing, leases, retention, verification.

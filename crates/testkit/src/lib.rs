@@ -1,0 +1,1 @@
+//! Tests only: real servers of every version, object stores and faults.

@@ -1,0 +1,1 @@
+//! Keep every change: archive push, get, status.
