@@ -1,1 +1,18 @@
-//! PostgreSQL's words: positions, files, pages, WAL records, control file. No I/O.
+//! PostgreSQL's words: positions, files, pages, WAL records, control file.
+//!
+//! Promises to read what PostgreSQL 14 to 18 write, byte for byte, and to survive anything else: bytes from outside become a typed
+//! error ([`PgError`]) or, in WAL, a gap. Deliberately does no I/O and reads no clock; callers bring bytes. Blocks are 8192 bytes,
+//! everything else is refused. Start reading at [`lsn`] for positions, [`relfile`] for files, [`wal`] for what changed.
+
+pub mod error;
+pub mod lsn;
+pub mod relfile;
+pub mod version;
+
+pub use error::PgError;
+pub use lsn::{
+    Ancestor, ArchiveName, Lsn, SegmentName, SegmentNumber, SystemIdentifier, TimelineHistory, TimelineId,
+    WalSegmentSize,
+};
+pub use relfile::{DatabaseDir, Fork, RelFork, RelPath, Relation};
+pub use version::MajorVersion;
