@@ -4,11 +4,16 @@
 //! error ([`PgError`]) or, in WAL, a gap. Deliberately does no I/O and reads no clock; callers bring bytes. Blocks are 8192 bytes,
 //! everything else is refused. Start reading at [`lsn`] for positions, [`relfile`] for files, [`wal`] for what changed.
 
+mod bytes;
+pub mod control;
 pub mod error;
+pub mod label;
 pub mod lsn;
+pub mod page;
 pub mod relfile;
 pub mod version;
 
+pub use control::{ClusterState, ControlFile, WalLevel};
 pub use error::PgError;
 pub use lsn::{
     Ancestor, ArchiveName, Lsn, SegmentName, SegmentNumber, SystemIdentifier, TimelineHistory, TimelineId,
