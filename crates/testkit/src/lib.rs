@@ -1,1 +1,17 @@
-//! Tests only: real servers of every version, object stores and faults.
+//! Tests only: real servers of every supported version, object stores, hosts and faults, so that a test reads like a
+//! sentence.
+//!
+//! Start with [`Postgres::builder`]. A server that is missing is installed when the test first asks for it
+//! ([`install`]); it is never skipped. Everything that waits has a deadline ([`wait`]); everything random has a seed that
+//! is printed ([`seed`]). Nothing here may be used outside tests: errors are `anyhow`, and panics are fine.
+
+pub mod account;
+pub mod install;
+pub mod postgres;
+pub mod seed;
+pub mod wait;
+
+pub use account::Account;
+pub use install::Server;
+pub use postgres::{Builder, Postgres, StopMode};
+pub use seed::Seed;
