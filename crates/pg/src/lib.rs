@@ -12,6 +12,7 @@ pub mod lsn;
 pub mod page;
 pub mod relfile;
 pub mod version;
+pub mod wal;
 
 pub use control::{ClusterState, ControlFile, WalLevel};
 pub use error::PgError;
