@@ -1,0 +1,238 @@
+//! Creating and opening a repository: the store, and the keys to what is in it.
+//!
+//! [`Repository`] is cheap to clone and shared by all threads. It seals and names content; what objects mean is in the modules
+//! beside this one.
+
+use crate::description::{Description, FORMAT_VERSION, RepositoryId, WrappedKey};
+use crate::key::{self, Unlock, UnwrapError};
+use crate::layout;
+use crate::seal::{ContentId, IdentityHasher, Keys, ObjectKind, Salt, Sealer, Suite, random_bytes};
+use crate::{Error, Result};
+use pgproof_store::{ObjectPath, PutMode, Store, StoreError};
+use std::{fmt, sync::Arc};
+use zeroize::Zeroizing;
+
+/// How a new repository is sealed, and for whom.
+#[derive(Debug, Clone)]
+pub struct CreateOptions {
+    /// How it is sealed.
+    pub suite: Suite,
+    /// Who can open it: age recipients (`age1...`); none with suite `none`.
+    pub recipients: Vec<String>,
+}
+
+/// An open repository.
+#[derive(Clone)]
+pub struct Repository {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    description: Description,
+    keys: Keys,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Repository({}, {})", self.id(), self.store().describe())
+    }
+}
+
+impl Repository {
+    /// Makes an empty place a repository and opens it.
+    ///
+    /// # Errors
+    /// [`Error::RepositoryExists`] when it is one already; nothing is changed then. [`Error::Recipients`] and
+    /// [`Error::NotARecipient`] for options that do not fit.
+    pub fn create(store: Arc<dyn Store>, options: &CreateOptions) -> Result<Self> {
+        let fits = (options.suite == Suite::None) == options.recipients.is_empty();
+        if !fits {
+            let suite = options.suite.name();
+            return Err(Error::Recipients { suite, recipients: options.recipients.len() });
+        }
+        let id = RepositoryId::random();
+        let data_key = match options.suite {
+            Suite::Aes256Gcm => Zeroizing::new(random_bytes()),
+            Suite::None => Keys::unsealed_data_key(&id.bytes()),
+        };
+        let keys = match options.suite {
+            Suite::Aes256Gcm => vec![wrapped_key(&data_key, &options.recipients, &*store)?],
+            Suite::None => Vec::new(),
+        };
+        let created = store.now().map_err(Error::store("create the repository"))?;
+        let description = Description { format: FORMAT_VERSION, id, created, suite: options.suite, keys };
+        let mut json = serde_json::to_vec_pretty(&description).expect("a description is plain data");
+        json.push(b'\n');
+        match store.put(&layout::description(), &[&json], PutMode::IfAbsent) {
+            Ok(_) => Ok(Self::assemble(store, description, data_key)),
+            Err(StoreError::AlreadyExists { .. }) => Err(Error::RepositoryExists { place: store.describe() }),
+            Err(source) => Err(Error::Store { operation: "create the repository", source }),
+        }
+    }
+
+    /// Opens the repository in this place.
+    ///
+    /// # Errors
+    /// [`Error::NotARepository`] where there is none, [`Error::UnknownFormat`] and [`Error::UnknownSuite`] for one of the future,
+    /// [`Error::KeyNeeded`], [`Error::WrongKey`] and [`Error::NotEncrypted`] when it and the key do not go together.
+    pub fn open(store: Arc<dyn Store>, unlock: &Unlock) -> Result<Self> {
+        let place = store.describe();
+        let bytes = match store.get(&layout::description()) {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. } | StoreError::NoRepository { .. }) => {
+                return Err(Error::NotARepository { place });
+            }
+            Err(source) => return Err(Error::Store { operation: "open the repository", source }),
+        };
+        let object = format!("{} of {place}", layout::description());
+        let description = Description::decode(&bytes, &object)?;
+        let identities = unlock.identities()?;
+        let data_key = match (description.suite, identities.as_slice()) {
+            (Suite::None, []) => Keys::unsealed_data_key(&description.id.bytes()),
+            (Suite::None, _) => return Err(Error::NotEncrypted { place }),
+            (Suite::Aes256Gcm, []) => return Err(Error::KeyNeeded { place }),
+            (Suite::Aes256Gcm, identities) => data_key(&description, identities, place)?,
+        };
+        Ok(Self::assemble(store, description, data_key))
+    }
+
+    fn assemble(store: Arc<dyn Store>, description: Description, data_key: Zeroizing<[u8; 32]>) -> Self {
+        let keys = Keys::new(description.suite, description.id.bytes(), data_key);
+        Self { inner: Arc::new(Inner { store, description, keys }) }
+    }
+
+    /// Where it lies.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// Its random name.
+    pub fn id(&self) -> RepositoryId {
+        self.inner.description.id
+    }
+
+    /// How it is sealed.
+    pub fn suite(&self) -> Suite {
+        self.inner.keys.suite()
+    }
+
+    /// What is known of it without a key.
+    pub fn description(&self) -> &Description {
+        &self.inner.description
+    }
+
+    /// The identity of some content.
+    pub fn identity(&self, content: &[u8]) -> ContentId {
+        self.inner.keys.identity(content)
+    }
+
+    /// Computes the identity of content that comes in parts.
+    pub fn identity_hasher(&self) -> IdentityHasher {
+        self.inner.keys.identity_hasher()
+    }
+
+    /// What seals and opens the frames of one object.
+    pub fn sealer(&self, kind: ObjectKind, salt: &Salt, path: &ObjectPath) -> Sealer {
+        self.inner.keys.sealer(kind, salt, path.as_str())
+    }
+}
+
+fn wrapped_key(data_key: &[u8; 32], recipients: &[String], store: &dyn Store) -> Result<WrappedKey> {
+    let parsed = recipients.iter().map(|text| key::parse_recipient(text)).collect::<Result<Vec<_>>>()?;
+    let wrapped =
+        key::wrap(data_key, &parsed).map_err(|source| Error::Wrap { place: store.describe(), source })?;
+    let recipients = parsed.iter().map(ToString::to_string).collect();
+    Ok(WrappedKey { kind: "age".to_owned(), recipients, wrapped })
+}
+
+/// The data key, from the first wrapping that one of the identities opens.
+fn data_key(
+    description: &Description,
+    identities: &[age::x25519::Identity],
+    place: String,
+) -> Result<Zeroizing<[u8; 32]>> {
+    let mut malformed = false;
+    for key in description.keys.iter().filter(|key| key.kind == "age") {
+        match key::unwrap(&key.wrapped, identities) {
+            Ok(data_key) => return Ok(data_key),
+            Err(UnwrapError::WrongKey) => {}
+            Err(UnwrapError::Malformed) => malformed = true,
+        }
+    }
+    if malformed {
+        let object = format!("{} of {place}", layout::description());
+        return Err(Error::Damaged { object, what: "a wrapped key is no armoured age file".to_owned() });
+    }
+    Err(Error::WrongKey { place, recipients: description.recipients().map(str::to_owned).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgproof_store::Memory;
+
+    fn memory() -> Arc<dyn Store> {
+        Arc::new(Memory::new())
+    }
+
+    fn put(store: &Arc<dyn Store>, json: &str) {
+        store.put(&layout::description(), &[json.as_bytes()], PutMode::Overwrite).unwrap();
+    }
+
+    #[test]
+    fn an_encrypted_repository_opens_with_its_key_only() {
+        let store = memory();
+        let pair = key::generate();
+        let options = CreateOptions { suite: Suite::Aes256Gcm, recipients: vec![pair.recipient.clone()] };
+        let created = Repository::create(store.clone(), &options).unwrap();
+        let opened = Repository::open(store.clone(), &Unlock::identity(&*pair.identity)).unwrap();
+        assert_eq!(opened.id(), created.id());
+        assert_eq!(opened.identity(b"x"), created.identity(b"x"));
+
+        let other = Unlock::identity(&*key::generate().identity);
+        let error = Repository::open(store.clone(), &other).unwrap_err();
+        assert_eq!(error.code(), "repository-wrong-key");
+        assert!(error.to_string().contains(&pair.recipient));
+        let error = Repository::open(store.clone(), &Unlock::Nothing).unwrap_err();
+        assert_eq!(error.code(), "repository-key-needed");
+        let error = Repository::create(store, &options).unwrap_err();
+        assert_eq!(error.code(), "repository-exists");
+    }
+
+    #[test]
+    fn turning_encryption_off_in_the_store_is_noticed() {
+        let store = memory();
+        let options = CreateOptions { suite: Suite::None, recipients: Vec::new() };
+        Repository::create(store.clone(), &options).unwrap();
+        Repository::open(store.clone(), &Unlock::Nothing).unwrap();
+        let error = Repository::open(store, &Unlock::identity(&*key::generate().identity)).unwrap_err();
+        assert_eq!(error.code(), "repository-not-encrypted");
+    }
+
+    #[test]
+    fn what_is_no_repository_of_this_program_is_refused_by_name() {
+        let store = memory();
+        let open = || Repository::open(store.clone(), &Unlock::Nothing).unwrap_err();
+        assert_eq!(open().code(), "repository-absent");
+        put(&store, r#"{"format": 2, "suite": "aes-256-gcm"}"#);
+        assert_eq!(open().code(), "repository-unknown-format");
+        assert!(open().to_string().contains("format version 2"));
+        put(&store, r#"{"format": 1, "suite": "rot13"}"#);
+        assert_eq!(open().code(), "repository-unknown-suite");
+        for hostile in ["", "[]", "{}", r#"{"format": 1}"#, r#"{"format": 1, "suite": "none"}"#] {
+            put(&store, hostile);
+            assert_eq!(open().code(), "repository-damaged", "{hostile}");
+        }
+    }
+
+    #[test]
+    fn recipients_and_suite_must_go_together() {
+        let create = |suite, recipients| {
+            Repository::create(memory(), &CreateOptions { suite, recipients }).unwrap_err().code()
+        };
+        assert_eq!(create(Suite::Aes256Gcm, vec![]), "repository-recipients");
+        assert_eq!(create(Suite::None, vec![key::generate().recipient]), "repository-recipients");
+        assert_eq!(create(Suite::Aes256Gcm, vec!["age1nonsense".into()]), "repository-not-a-recipient");
+    }
+}
