@@ -198,7 +198,7 @@ fn small_files_that_share_an_extent_take_few_bytes() {
         coder.encode(&map, &mut bytes);
         maps.push(map);
     }
-    assert!(bytes.len() <= 8 * 4 + 8, "{} bytes", bytes.len());
+    assert!(bytes.len() <= 8 * 4 + 16, "{} bytes", bytes.len());
     let (mut coder, mut wire) = (MapCoder::default(), Wire::new(&bytes));
     for map in maps {
         assert_eq!(coder.decode(&mut wire, 2).unwrap(), map);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::codec::{Codec, Encoder};
 use crate::manifest::PackTable;
-use crate::map::{FileMap, PackIndex};
+use crate::map::{ExtentRef, FileMap, PackIndex};
 use crate::seal::{ContentId, Suite};
 use crate::testing::{lineage, on};
 use pgproof_store::{Directory, Memory, PutMode, Store};
@@ -44,8 +44,6 @@ fn write(repository: &Repository, number: u32, contents: &[Vec<u8>]) -> (PackInf
     }
     (writer.finish().unwrap(), extents)
 }
-
-use crate::map::ExtentRef;
 
 fn open(repository: &Repository, number: u32) -> Result<PackReader> {
     PackReader::open(repository, lineage().system(), &backup(), PackNumber(number))
@@ -243,7 +241,8 @@ fn identities_of_pieces_come_from_the_index() {
     let before = repository.store().counters().gets;
     identities.of(&packs, &map).unwrap();
     assert_eq!(repository.store().counters().gets, before);
-    let entry = &open(&repository, 0).unwrap().entries()[0];
+    let reader = open(&repository, 0).unwrap();
+    let entry = &reader.entries()[0];
     assert_eq!(entry.pieces[0].blocks, [4..5, 9..10]);
     assert_eq!(entry.identity, identity);
 }
