@@ -11,20 +11,27 @@
 //! `directory` module explains durability on a local disk, `s3` what is done about lost replies, and `contract` (feature
 //! `contract`) is the suite that every backend passes.
 
+mod config;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod counters;
 mod directory;
 mod error;
 mod memory;
 mod path;
 mod probe;
+mod s3;
+mod shared;
 mod store;
 mod sync;
 
+pub use config::{DirectoryConfig, S3Config, Secret, StoreConfig};
 pub use counters::Counters;
 pub use directory::Directory;
 pub use error::{Operation, Source, StoreError};
 pub use memory::Memory;
 pub use path::{COMPONENT_BYTES_MAX, ObjectPath, PATH_BYTES_MAX};
+pub use s3::S3;
 pub use store::{Capabilities, MARKER, ObjectMeta, ObjectWriter, PutMode, Result, Store, Version};
 #[cfg(feature = "fault-injection")]
 pub use sync::SyncPoint;

@@ -41,26 +41,26 @@ impl SyncPoint {
 }
 
 /// Waits for the disk, unless a test has turned the point off.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(crate) struct Syncs {
     #[cfg(feature = "fault-injection")]
-    skipped: std::sync::Arc<std::sync::Mutex<Option<SyncPoint>>>,
+    skipped: Vec<SyncPoint>,
 }
 
 impl Syncs {
-    /// Turns one sync point off, or none.
+    /// All sync points but these.
     #[cfg(feature = "fault-injection")]
-    pub(crate) fn skip(&self, point: Option<SyncPoint>) {
-        *self.skipped.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = point;
+    pub(crate) fn without(skipped: &[SyncPoint]) -> Self {
+        Self { skipped: skipped.to_vec() }
     }
 
     #[cfg(feature = "fault-injection")]
     fn skips(&self, point: SyncPoint) -> bool {
-        *self.skipped.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == Some(point)
+        self.skipped.contains(&point)
     }
 
     #[cfg(not(feature = "fault-injection"))]
-    #[expect(clippy::unused_self, reason = "the twin above needs it")]
+    #[expect(clippy::unused_self, reason = "its twin needs it")]
     fn skips(&self, _point: SyncPoint) -> bool {
         false
     }

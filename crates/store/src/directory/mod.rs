@@ -76,7 +76,11 @@ impl Directory {
     /// # Errors
     /// [`StoreError::NoRepository`] when the directory does not hold the [`MARKER`].
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let place = Place::new(root.into(), None);
+        Self::open_with(root.into(), Syncs::default())
+    }
+
+    fn open_with(root: PathBuf, syncs: Syncs) -> Result<Self> {
+        let place = Place::new(root, syncs);
         match place.root_fd(Operation::Open) {
             Ok(_) => Ok(Self { place: Arc::new(place.with_owner()?) }),
             Err(StoreError::Unreachable { source, .. })
@@ -92,7 +96,11 @@ impl Directory {
 
     /// Opens the place of a new repository, making the directory if necessary. It becomes a repository when the [`MARKER`] is put.
     pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
-        let mut place = Place::new(root.into(), None);
+        Self::create_with(root.into(), Syncs::default())
+    }
+
+    fn create_with(root: PathBuf, syncs: Syncs) -> Result<Self> {
+        let mut place = Place::new(root, syncs);
         place.make_root().map_err(|error| place.failed(Operation::Create, None, error))?;
         let stat = rustix::fs::stat(&place.root)
             .map_err(|error| place.failed(Operation::Create, None, error.into()))?;
@@ -105,21 +113,27 @@ impl Directory {
         &self.place.root
     }
 
-    /// Turns one sync point off, so that a test can see it missed.
+    /// As [`Self::open`], without some sync points, so that a test can see them missed.
     #[cfg(feature = "fault-injection")]
-    pub fn skip_sync(&self, point: Option<SyncPoint>) {
-        self.place.syncs.skip(point);
+    pub fn open_without(root: impl Into<PathBuf>, skipped: &[SyncPoint]) -> Result<Self> {
+        Self::open_with(root.into(), Syncs::without(skipped))
+    }
+
+    /// As [`Self::create`], without some sync points, so that a test can see them missed.
+    #[cfg(feature = "fault-injection")]
+    pub fn create_without(root: impl Into<PathBuf>, skipped: &[SyncPoint]) -> Result<Self> {
+        Self::create_with(root.into(), Syncs::without(skipped))
     }
 }
 
 impl Place {
-    fn new(root: PathBuf, created: Option<(u64, u64)>) -> Self {
+    fn new(root: PathBuf, syncs: Syncs) -> Self {
         Self {
             lock: ReplaceLock::new(root.join(".lock")),
             root,
-            created,
+            created: None,
             owner: None,
-            syncs: Syncs::default(),
+            syncs,
             meter: Meter::default(),
             durable_dirs: Mutex::default(),
         }
