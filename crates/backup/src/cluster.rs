@@ -1,0 +1,143 @@
+//! Observes the cluster that is backed up: the server's own words, its control file, its timeline history, and where its settings lie.
+
+use crate::error::BackupError;
+use crate::scan::{Entry, EntryKind};
+use pgproof_pg::{ControlFile, TimelineHistory, TimelineId};
+use pgproof_server::{ConnectOptions, Facts, Session};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// A running cluster whose files can be read here.
+#[derive(Debug)]
+pub struct Cluster {
+    /// How to connect, for further sessions.
+    pub connect: ConnectOptions,
+    /// The session that holds the backup open.
+    pub session: Session,
+    /// What the server said.
+    pub facts: Facts,
+    /// The data directory.
+    pub pgdata: PathBuf,
+    /// Its control file.
+    pub control: ControlFile,
+    /// `PG_15_202209061`: this version's directory in a tablespace.
+    pub tablespace_directory: String,
+}
+
+/// Key of the advisory lock that keeps two backups of one cluster apart: the bytes of `pgproofb`.
+const LOCK_KEY: i64 = i64::from_be_bytes(*b"pgproofb");
+
+/// Under this name in a manifest lie files from outside the data directory.
+pub const EXTERNAL: &str = "pgproof_external";
+
+/// `pg_control` is written in one piece of one sector, but a reader can still see it half done on some file systems.
+const CONTROL_READS: u32 = 10;
+
+impl Cluster {
+    /// Connects, and checks that the data directory is that of the server that answered.
+    ///
+    /// # Errors
+    /// [`BackupError::Server`], [`BackupError::OtherDataDirectory`], [`BackupError::InRecovery`], [`BackupError::AlreadyRunning`],
+    /// [`BackupError::Unsupported`].
+    pub fn open(connect: &ConnectOptions, pgdata: Option<&Path>) -> Result<Self, BackupError> {
+        let server = |operation| move |source| BackupError::Server { operation, source };
+        let mut session = Session::open(connect).map_err(server("connect to the server"))?;
+        let facts = Facts::observe(&mut session).map_err(server("look at the server"))?;
+        if facts.in_recovery {
+            return Err(BackupError::InRecovery { server: session.server().to_owned() });
+        }
+        let major = facts.major().map_err(|source| BackupError::Unsupported { source })?;
+        let pgdata = pgdata.map_or_else(|| facts.data_directory.clone(), Path::to_owned);
+        let control = read_control(&pgdata)?.1;
+        if control.system_identifier != facts.system_identifier {
+            return Err(BackupError::OtherDataDirectory {
+                pgdata,
+                found: control.system_identifier,
+                expected: facts.system_identifier,
+            });
+        }
+        let row = session
+            .query_one("take the backup lock", "SELECT pg_try_advisory_lock($1)", &[&LOCK_KEY])
+            .map_err(server("take the backup lock"))?;
+        if !row.get::<_, bool>(0) {
+            return Err(BackupError::AlreadyRunning);
+        }
+        let tablespace_directory = major.tablespace_directory(facts.catalog_version);
+        Ok(Self { connect: connect.clone(), session, facts, pgdata, control, tablespace_directory })
+    }
+
+    /// The history of a timeline, from `pg_wal`, where a server keeps that of its own.
+    pub fn history(&self, timeline: TimelineId) -> Result<TimelineHistory, BackupError> {
+        let path = self.pgdata.join("pg_wal").join(timeline.history_file_name());
+        match fs::read(&path) {
+            Ok(content) => TimelineHistory::parse(timeline, &content)
+                .map_err(|source| BackupError::History { path, source }),
+            Err(source) if source.kind() == ErrorKind::NotFound => Ok(TimelineHistory::root(timeline)),
+            Err(source) => Err(BackupError::Unreadable { path, source }),
+        }
+    }
+
+    /// Settings files outside the data directory (Debian keeps all of them there), as entries of the manifest with their content.
+    pub fn external_files(&self) -> Result<Vec<(Entry, Vec<u8>)>, BackupError> {
+        let mut paths: Vec<PathBuf> = ["config_file", "hba_file", "ident_file"]
+            .iter()
+            .map(|name| PathBuf::from(self.facts.setting(name)))
+            .filter(|path| path.is_absolute() && !path.starts_with(&self.pgdata))
+            .collect();
+        if let Some(directory) = paths.first().and_then(|path| path.parent()).map(Path::to_owned) {
+            paths.extend(settings_below(&directory.join("conf.d")));
+            paths.extend(settings_below(&directory));
+        }
+        paths.sort();
+        paths.dedup();
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let content = match fs::read(&path) {
+                Ok(content) => content,
+                Err(source) if source.kind() == ErrorKind::NotFound => continue,
+                Err(source) => return Err(BackupError::Unreadable { path, source }),
+            };
+            let mode = fs::metadata(&path).map_or(0o600, |metadata| metadata.mode() & 0o7777);
+            let entry = Entry {
+                path: format!("{EXTERNAL}{}", path.display()),
+                kind: EntryKind::File,
+                mode,
+                modified: 0,
+                length: content.len() as u64,
+                relation: None,
+            };
+            files.push((entry, content));
+        }
+        Ok(files)
+    }
+}
+
+/// Files of a settings directory; what cannot be listed is not there.
+fn settings_below(directory: &Path) -> Vec<PathBuf> {
+    let Ok(listing) = fs::read_dir(directory) else { return Vec::new() };
+    listing
+        .filter_map(Result::ok)
+        .map(|item| item.path())
+        .filter(|path| path.is_file() && path.extension().is_some_and(|kind| kind == "conf"))
+        .collect()
+}
+
+/// Reads `global/pg_control` until its checksum holds; returns its bytes too.
+pub(crate) fn read_control(pgdata: &Path) -> Result<(Vec<u8>, ControlFile), BackupError> {
+    let path = pgdata.join("global/pg_control");
+    let mut attempts = 0;
+    loop {
+        let bytes =
+            fs::read(&path).map_err(|source| BackupError::Unreadable { path: path.clone(), source })?;
+        attempts += 1;
+        match ControlFile::parse(&bytes) {
+            Ok(control) => return Ok((bytes, control)),
+            Err(_) if attempts < CONTROL_READS => thread::sleep(Duration::from_millis(10)),
+            Err(source) => return Err(BackupError::ControlFile { path, attempts, source }),
+        }
+    }
+}

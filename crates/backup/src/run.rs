@@ -1,0 +1,387 @@
+//! Carries out one backup, from the lease to the publication.
+//!
+//! The order is what makes the copy sound: the lease and its base first, so that expiry leaves both alone; `pg_backup_start`; only then
+//! is anything of the cluster looked at; `pg_control` last of the files; `pg_backup_stop`, the wait for the archive, the
+//! manifest, and the one write that makes the backup exist. A failure anywhere leaves packs that the next run uses again, and no
+//! backup.
+
+use crate::assemble::{self, Results};
+use crate::changes;
+use crate::cluster::{self, Cluster};
+use crate::error::BackupError;
+use crate::options::{BackupOptions, MAX_WORKERS};
+use crate::plan::{Decision, Read, Reason};
+use crate::prior::{self, PriorManifest};
+use crate::report::{BackupReport, FileRead, Stages, process_io};
+use crate::salvage::Salvage;
+use crate::scan::{self, Entry};
+use crate::start::{self, Begun};
+use crate::summary::{self, Ending};
+use crate::suspects;
+use crate::worker::{Output, Prior, Shared};
+use crate::{archive, copy, damage, estimates, tasks};
+use jiff::Timestamp;
+use pgproof_base::{Progress, Stage};
+use pgproof_repo::manifest::summary::ReasonTotal;
+use pgproof_repo::manifest::{Manifest, ManifestWriter, PackTable};
+use pgproof_repo::{PackIndex, PieceIdentities, Repository};
+use pgproof_server::StoppedBackup;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::time::{Duration, Instant};
+
+/// The control file, whose path every entry of a backup is compared with.
+const CONTROL: &str = "global/pg_control";
+
+/// Takes a backup of `cluster` into `repository`.
+///
+/// # Errors
+/// See [`BackupError`]; each has a hint. The repository then holds no new backup.
+pub fn run(
+    repository: &Repository,
+    cluster: &mut Cluster,
+    options: &BackupOptions,
+    progress: &dyn Progress,
+) -> Result<BackupReport, BackupError> {
+    let began = Instant::now();
+    let io_before = process_io();
+    let mut lap = Lap(began);
+    let started = Timestamp::now();
+    progress.stage(Stage::Checkpoint, None);
+    let begun = start::begin(repository, cluster, options, progress)?;
+    let mut stages = Stages { checkpoint_s: lap.take(), ..Stages::default() };
+
+    progress.stage(Stage::Changes, None);
+    let work = Work::prepare(repository, cluster, &begun, progress)?;
+    stages.changes_s = lap.take();
+
+    progress.stage(Stage::Copying, Some(work.bytes_planned()));
+    let mut copied = work.copy(repository, cluster, &begun, options, progress)?;
+    stages.copy_s = lap.take();
+
+    progress.stage(Stage::WaitingForWal, None);
+    let Begun { lease, running, .. } = begun;
+    let (timeline, start_lsn) = (running.timeline, running.start);
+    let stopped = running
+        .stop(&mut cluster.session)
+        .map_err(|source| BackupError::Server { operation: "stop the backup", source })?;
+    let ended = Timestamp::now();
+    archive::wait(repository, cluster, timeline, start_lsn, stopped.stop, options.archive_timeout)?;
+    stages.wal_s = lap.take();
+
+    let acquitted = copied.judge_suspects(&work, repository, cluster, (start_lsn, &stopped), timeline)?;
+    let id = lease.objects().id();
+    let mut report = work.report(&copied, id, begun.base.map(|base| base.id));
+    report.passed_over = begun.passed_over;
+    report.resumed = begun.resumed;
+    (report.timeline, report.start_lsn, report.stop_lsn) = (timeline, start_lsn, stopped.stop);
+    report.system_identifier = cluster.facts.system_identifier;
+    report.checksums = cluster.facts.checksums;
+    report.bad_pages = damage::name_pages(&copied.suspects, &work.entries, cluster);
+    report.acquitted_pages = acquitted;
+    work.publish(repository, cluster, lease, &mut copied, &mut report, &stopped, (started, ended))?;
+    stages.publish_s = lap.take();
+    report.stages = stages;
+    report.elapsed = began.elapsed();
+    report.process_io = process_io().since(io_before);
+    Ok(report)
+}
+
+/// Time between two marks.
+struct Lap(Instant);
+
+impl Lap {
+    fn take(&mut self) -> f64 {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.0, now)).as_secs_f64()
+    }
+}
+
+/// The plan of one backup, and what it was made from.
+struct Work {
+    entries: Vec<Entry>,
+    decisions: Vec<Decision>,
+    skipped: Vec<String>,
+    gaps: Vec<String>,
+    /// Files whose content was read while planning.
+    external: Vec<(usize, Vec<u8>)>,
+    control: usize,
+    prior: Option<Manifest>,
+}
+
+/// What the workers did.
+struct Copied {
+    results: Results,
+    packs: PackTable,
+    suspects: Vec<crate::worker::Suspect>,
+    bytes_read: u64,
+    bytes_stored: u64,
+    bytes_salvaged: u64,
+    pages_verified: u64,
+}
+
+impl Work {
+    fn prepare(
+        repository: &Repository,
+        cluster: &Cluster,
+        begun: &Begun,
+        progress: &dyn Progress,
+    ) -> Result<Self, BackupError> {
+        let scan::Scan { mut entries, skipped } = scan::scan(&cluster.pgdata, &cluster.tablespace_directory)?;
+        let outside = cluster.external_files()?;
+        entries.extend(outside.iter().map(|(entry, _)| entry.clone()));
+        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let place = |path: &str| entries.binary_search_by(|entry| entry.path.as_str().cmp(path));
+        let control = place(CONTROL).map_err(|_| BackupError::Unreadable {
+            path: cluster.pgdata.join(CONTROL),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        let mut external: Vec<(usize, Vec<u8>)> = outside
+            .into_iter()
+            .filter_map(|(entry, content)| Some((place(&entry.path).ok()?, content)))
+            .collect();
+        external.sort_by_key(|(file, _)| *file);
+        let mut work = Self {
+            entries,
+            decisions: Vec::new(),
+            skipped,
+            gaps: Vec::new(),
+            external,
+            control,
+            prior: None,
+        };
+        match &begun.base {
+            None => work.decisions = full(&work.entries),
+            Some(base) => {
+                let manifest = Manifest::open(repository, cluster.facts.system_identifier, &base.id)
+                    .map_err(|source| BackupError::Repo { operation: "open the earlier manifest", source })?;
+                let changed = changes::observe(
+                    repository,
+                    cluster,
+                    &begun.history,
+                    base.start_lsn,
+                    begun.running.start,
+                )?;
+                work.gaps = changed.gaps().to_vec();
+                for gap in &work.gaps {
+                    progress.note(&format!("comparing contents, because WAL does not tell: {gap}"));
+                }
+                work.decisions = prior::decide_all(&work.entries, &manifest, |entry| changed.touched(entry))?;
+                work.prior = Some(manifest);
+            }
+        }
+        Ok(work)
+    }
+
+    fn bytes_planned(&self) -> u64 {
+        let pairs = self.entries.iter().zip(&self.decisions);
+        pairs.map(|(entry, decision)| tasks::bytes_planned(entry, decision)).sum()
+    }
+
+    fn held(&self) -> Vec<usize> {
+        let mut held: Vec<usize> = self.external.iter().map(|(file, _)| *file).collect();
+        held.push(self.control);
+        held.sort_unstable();
+        held
+    }
+
+    fn copy(
+        &self,
+        repository: &Repository,
+        cluster: &Cluster,
+        begun: &Begun,
+        options: &BackupOptions,
+        progress: &dyn Progress,
+    ) -> Result<Copied, BackupError> {
+        let system = cluster.facts.system_identifier;
+        let backup = begun.lease.objects().id();
+        let repo = |operation| move |source| BackupError::Repo { operation, source };
+        let mut packs = self.prior.as_ref().map(|prior| prior.packs().clone()).unwrap_or_default();
+        let first_index = packs.next_index().map_err(repo("number the packs"))?.0;
+        let salvage = if begun.resumed {
+            Salvage::read(repository, system, &backup, first_index)?
+        } else {
+            Salvage::default()
+        };
+        let prior = self.prior.as_ref().map(|manifest| PriorManifest {
+            manifest,
+            identities: PieceIdentities::new(repository, system, IDENTITY_PACKS),
+        });
+        let shared = Shared {
+            pgdata: &cluster.pgdata,
+            entries: &self.entries,
+            batches: tasks::batches(&self.entries, &self.decisions, prior.is_some(), &self.held()),
+            next: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            repository,
+            system,
+            backup: &backup,
+            next_pack: AtomicU32::new(salvage.next_number()),
+            first_index,
+            pack_bytes: options.pack_bytes,
+            codec: options.codec,
+            checksums: cluster.facts.checksums,
+            prior: prior.as_ref().map(|prior| prior as &dyn Prior),
+            salvage: &salvage,
+            progress,
+        };
+        let (mut outputs, mut written) = copy::copy(&shared, options.workers.clamp(1, MAX_WORKERS))?;
+        let mut contents = self.external.clone();
+        contents.push((self.control, cluster::read_control(&cluster.pgdata)?.0));
+        let (output, last) = copy::copy_contents(&shared, &contents)?;
+        outputs.push(output);
+        written.extend(last);
+        for info in salvage.packs().iter().chain(&written) {
+            packs.insert(PackIndex(first_index + info.number.0), *info);
+        }
+        Ok(Copied::join(outputs, packs))
+    }
+
+    fn report(
+        &self,
+        copied: &Copied,
+        id: pgproof_repo::BackupId,
+        base: Option<pgproof_repo::BackupId>,
+    ) -> BackupReport {
+        let mut report = BackupReport::new(id, base);
+        report.gaps.clone_from(&self.gaps);
+        report.skipped.clone_from(&self.skipped);
+        report.bytes_read = copied.bytes_read;
+        report.bytes_stored = copied.bytes_stored;
+        report.bytes_salvaged = copied.bytes_salvaged;
+        report.pages_verified = copied.pages_verified;
+        let mut reasons: BTreeMap<Reason, ReasonTotal> = BTreeMap::new();
+        for (entry, decision) in self.entries.iter().zip(&self.decisions) {
+            if entry.kind != scan::EntryKind::File {
+                continue;
+            }
+            let bytes = tasks::bytes_planned(entry, decision);
+            let total = reasons.entry(decision.reason).or_default();
+            total.files += 1;
+            total.bytes += entry.length;
+            total.bytes_read += bytes;
+            if base.is_some() && decision.read != Read::Nothing {
+                report.files_read.push(FileRead { path: entry.path.clone(), reason: decision.reason, bytes });
+            }
+        }
+        report.reasons = reasons;
+        report
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all that a manifest is made from, once")]
+    fn publish(
+        &self,
+        repository: &Repository,
+        cluster: &Cluster,
+        lease: pgproof_repo::lease::WriterLease,
+        copied: &mut Copied,
+        report: &mut BackupReport,
+        stopped: &StoppedBackup,
+        times: (Timestamp, Timestamp),
+    ) -> Result<(), BackupError> {
+        let repo = |operation| move |source| BackupError::Repo { operation, source };
+        let system = cluster.facts.system_identifier;
+        let mut writer =
+            ManifestWriter::create(repository, system, &report.id).map_err(repo("begin the manifest"))?;
+        let totals = assemble::assemble(
+            &self.entries,
+            &self.decisions,
+            &copied.results,
+            self.prior.as_ref(),
+            &mut writer,
+        )?;
+        (report.files, report.bytes_logical) = (totals.files, totals.bytes);
+        let mode = std::fs::metadata(&cluster.pgdata).map_or(0o700, |metadata| metadata.mode() & 0o7777);
+        let ending = Ending {
+            stopped,
+            times,
+            databases: estimates::observe(cluster),
+            external: self.external.iter().map(|(file, _)| self.entries[*file].path.clone()).collect(),
+            mode,
+            pages_changed: copied.results.pages(),
+        };
+        let summary = summary::summary(cluster, report, ending);
+        let manifest = writer.finish(&copied.packs, &summary).map_err(repo("write the manifest"))?;
+        report.bytes_manifest = manifest.size;
+        lease.publish(manifest.size, manifest.identity).map_err(repo("publish the backup"))
+    }
+}
+
+/// Packs whose piece identities are remembered while contents are compared: 60 kB each.
+const IDENTITY_PACKS: usize = 256;
+
+fn full(entries: &[Entry]) -> Vec<Decision> {
+    let decide = |entry: &Entry| match entry.kind {
+        scan::EntryKind::File => Decision { reason: Reason::Full, read: Read::Whole },
+        _ => Decision { reason: Reason::Always, read: Read::Nothing },
+    };
+    entries.iter().map(decide).collect()
+}
+
+impl Copied {
+    fn join(mut outputs: Vec<Output>, packs: PackTable) -> Self {
+        let results = Results::join(&mut outputs);
+        let sum = |field: fn(&Output) -> u64| outputs.iter().map(field).sum();
+        Self {
+            results,
+            packs,
+            suspects: outputs.iter().flat_map(|output| output.suspects.iter().copied()).collect(),
+            bytes_read: sum(|output| output.bytes_read),
+            bytes_stored: sum(|output| output.bytes_stored),
+            bytes_salvaged: sum(|output| output.bytes_salvaged),
+            pages_verified: sum(|output| output.pages_verified),
+        }
+    }
+
+    /// Drops suspects that replay mends; returns how many.
+    fn judge_suspects(
+        &mut self,
+        work: &Work,
+        repository: &Repository,
+        cluster: &Cluster,
+        (start, stopped): (pgproof_pg::Lsn, &StoppedBackup),
+        timeline: pgproof_pg::TimelineId,
+    ) -> Result<u64, BackupError> {
+        if self.suspects.is_empty() {
+            return Ok(0);
+        }
+        let restored = changes::restored_pages(repository, cluster, timeline, start, stopped.stop)?;
+        let suspects = std::mem::take(&mut self.suspects);
+        let (bad, acquitted) = suspects::judge(suspects, &work.entries, &restored);
+        self.suspects = bad;
+        Ok(acquitted)
+    }
+}
+
+impl BackupReport {
+    fn new(id: pgproof_repo::BackupId, base: Option<pgproof_repo::BackupId>) -> Self {
+        Self {
+            id,
+            base,
+            system_identifier: pgproof_pg::SystemIdentifier(0),
+            passed_over: Vec::new(),
+            gaps: Vec::new(),
+            resumed: false,
+            timeline: pgproof_pg::TimelineId(0),
+            start_lsn: pgproof_pg::Lsn::INVALID,
+            stop_lsn: pgproof_pg::Lsn::INVALID,
+            elapsed: Duration::ZERO,
+            stages: Stages::default(),
+            files: 0,
+            bytes_logical: 0,
+            bytes_read: 0,
+            bytes_stored: 0,
+            bytes_salvaged: 0,
+            bytes_manifest: 0,
+            reasons: BTreeMap::new(),
+            files_read: Vec::new(),
+            pages_verified: 0,
+            checksums: false,
+            bad_pages: Vec::new(),
+            acquitted_pages: 0,
+            skipped: Vec::new(),
+            process_io: crate::report::ProcessIo::default(),
+        }
+    }
+}

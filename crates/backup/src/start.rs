@@ -1,0 +1,133 @@
+//! Begins a backup: its name and lease, what it builds on, and PostgreSQL's own start.
+//!
+//! The lease comes first, then the look at the base: expiry marks first and looks for leases then, so one of the two sees the other.
+
+use crate::base::{self, Unfit, Wanted};
+use crate::cluster::Cluster;
+use crate::earlier::{self, Earlier};
+use crate::error::BackupError;
+use crate::options::{BackupOptions, Kind};
+use jiff::Timestamp;
+use pgproof_base::Progress;
+use pgproof_pg::TimelineHistory;
+use pgproof_repo::lease::{LeaseTimes, WalNeeded, WriterClaim, WriterLease};
+use pgproof_repo::{BackupId, BackupSummary, Lineage, Repository};
+use pgproof_server::RunningBackup;
+use std::hash::{BuildHasher, RandomState};
+
+/// A backup that has begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// Keeps expiry away.
+    pub(crate) lease: WriterLease,
+    /// An interrupted attempt is continued.
+    pub(crate) resumed: bool,
+    /// What it builds on.
+    pub(crate) base: Option<BackupSummary>,
+    /// Newer backups that cannot be built on.
+    pub(crate) passed_over: Vec<(BackupId, Unfit)>,
+    /// The history of the timeline.
+    pub(crate) history: TimelineHistory,
+    /// PostgreSQL's running backup.
+    pub(crate) running: RunningBackup,
+}
+
+/// Takes or takes over a lease, chooses a base, and starts the backup in the server.
+pub(crate) fn begin(
+    repository: &Repository,
+    cluster: &mut Cluster,
+    options: &BackupOptions,
+    progress: &dyn Progress,
+) -> Result<Begun, BackupError> {
+    let lineage = Lineage::new(cluster.facts.system_identifier);
+    let earlier = earlier::observe(repository, lineage).map_err(repo("list the backups"))?;
+    let (lease, resumed) = take_lease(repository, lineage, &earlier, progress)?;
+    let facts = &cluster.facts;
+    let running = RunningBackup::start(
+        &mut cluster.session,
+        facts.version_num,
+        facts.wal_segment_size,
+        &options.label,
+        options.fast_checkpoint,
+    )
+    .map_err(|source| BackupError::Server { operation: "start the backup", source })?;
+    let history = cluster.history(running.timeline)?;
+    lease
+        .need_wal(WalNeeded { timeline: running.timeline, from: running.start })
+        .map_err(repo("say which WAL the backup needs"))?;
+    let mut begun = Begun { lease, resumed, base: None, passed_over: Vec::new(), history, running };
+    if options.kind != Kind::Full {
+        choose_base(&mut begun, &earlier, cluster, progress)?;
+    }
+    Ok(begun)
+}
+
+/// Goes on with the newest interrupted attempt, else begins anew. The advisory lock says that no other backup of this cluster runs,
+/// but only the lease says whether its writer is dead.
+fn take_lease(
+    repository: &Repository,
+    lineage: Lineage,
+    earlier: &Earlier,
+    progress: &dyn Progress,
+) -> Result<(WriterLease, bool), BackupError> {
+    for interrupted in earlier.interrupted.iter().copied() {
+        let objects = lineage.backup(interrupted);
+        match WriterLease::resume(repository, objects, WriterClaim::default(), LeaseTimes::default()) {
+            Ok(lease) => {
+                progress.note(&format!("continuing the interrupted backup {interrupted}"));
+                return Ok((lease, true));
+            }
+            // Its writer may live, or it came to its end: neither concerns this backup.
+            Err(pgproof_repo::Error::LeaseHeld { .. } | pgproof_repo::Error::BackupGone { .. }) => {}
+            Err(error) if error.is_conflict() => {}
+            Err(source) => {
+                return Err(BackupError::Repo { operation: "continue the interrupted backup", source });
+            }
+        }
+    }
+    let objects = lineage.backup(new_id());
+    let lease = WriterLease::take(repository, objects, WriterClaim::default(), LeaseTimes::default())
+        .map_err(repo("begin the backup"))?;
+    Ok((lease, false))
+}
+
+/// A name by the clock and three random bytes, which the standard library draws for its hash maps.
+fn new_id() -> BackupId {
+    let random = RandomState::new().hash_one(std::process::id()).to_le_bytes();
+    BackupId::new(Timestamp::now(), [random[0], random[1], random[2]])
+}
+
+fn choose_base(
+    begun: &mut Begun,
+    earlier: &Earlier,
+    cluster: &Cluster,
+    progress: &dyn Progress,
+) -> Result<(), BackupError> {
+    let wanted = Wanted {
+        checksums: cluster.facts.checksums,
+        catalog_version: cluster.facts.catalog_version,
+        history: &begun.history,
+        start: begun.running.start,
+    };
+    let mut candidates: Vec<&BackupSummary> = earlier.published.iter().collect();
+    loop {
+        let (chosen, passed) = base::choose(candidates.iter().copied(), &wanted);
+        begun.passed_over = passed.into_iter().map(|(summary, reason)| (summary.id, reason)).collect();
+        let Some(chosen) = chosen else { return Ok(()) };
+        match begun.lease.build_on("incremental", vec![chosen.id]) {
+            Ok(()) => {
+                begun.base = Some(chosen.clone());
+                return Ok(());
+            }
+            Err(pgproof_repo::Error::BackupGone { backup, why }) => {
+                progress.note(&format!("not building on {backup}: {why}"));
+                candidates.retain(|candidate| candidate.id != backup);
+            }
+            Err(source) => return Err(BackupError::Repo { operation: "choose what to build on", source }),
+        }
+    }
+}
+
+fn repo(operation: &'static str) -> impl FnOnce(pgproof_repo::Error) -> BackupError {
+    move |source| BackupError::Repo { operation, source }
+}
