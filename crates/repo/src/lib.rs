@@ -9,9 +9,11 @@
 //! for a backup as a whole, [`access`] for single pages of it.
 
 pub mod access;
+pub mod catalog;
 pub mod codec;
 pub mod description;
 pub mod error;
+pub mod expire;
 mod framing;
 pub mod key;
 pub mod layout;
@@ -20,6 +22,7 @@ mod lru;
 pub mod manifest;
 pub mod map;
 pub mod pack;
+mod parallel;
 pub mod record;
 pub mod repository;
 pub mod retention;
