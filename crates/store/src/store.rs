@@ -11,7 +11,8 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// is an unmounted disk or an unfinished repository, so its silence about other objects proves nothing.
 pub const MARKER: &str = "repository";
 
-/// An opaque name of one state of one object. Two writes never give an object the same version, even of equal content.
+/// An opaque name of one state of one object. S3 gives equal content the same version, so what is compared and replaced (a lease, a
+/// head) should hold something unique to each write.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version(String);
 
@@ -65,9 +66,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Stores an object made of these parts, durably when it returns `Ok`.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] and [`StoreError::VersionMismatch`] as the mode says; after these two, and after every error
-    /// that is not retryable, the object was not changed by this call. After [`StoreError::Unreachable`] and
-    /// [`StoreError::Timeout`] it may or may not have been.
+    /// [`StoreError::AlreadyExists`] and [`StoreError::VersionMismatch`] as the mode says; after these two the object was not
+    /// changed by this call. After [`StoreError::Unreachable`], [`StoreError::Timeout`] and [`StoreError::Other`] it may or may
+    /// not have been: put it again with [`PutMode::IfAbsent`], or read it.
     fn put(&self, path: &ObjectPath, body: &[&[u8]], mode: PutMode) -> Result<ObjectMeta>;
 
     /// Begins an object that is written in pieces, in bounded memory, and appears only when it is finished.

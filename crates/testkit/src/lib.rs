@@ -6,8 +6,11 @@
 //! is printed ([`seed`]). Nothing here may be used outside tests: errors are `anyhow`, and panics are fine.
 
 pub mod account;
+pub mod faulty;
 pub mod install;
 pub mod postgres;
+pub mod powercut;
+pub mod s3;
 pub mod seed;
 pub mod wait;
 

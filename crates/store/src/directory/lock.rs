@@ -40,11 +40,22 @@ impl ReplaceLock {
         Self { path, owner: None, threads: Mutex::default() }
     }
 
+    /// Makes the lock file, which another process may be doing too.
+    fn make(&self) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&self.path, flags, Mode::RUSR | Mode::WUSR)?;
+        if let Some((uid, gid)) = self.owner {
+            rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        Ok(file)
+    }
+
     pub(super) fn owned_by(&mut self, owner: Option<(u32, u32)>) {
         self.owner = owner;
     }
 
-    pub(super) fn hold(&self, operation: Operation) -> Result<Held<'_>> {
+    /// Waits for the lock. `prove` says whether the root is really the repository's, before anything is made in it.
+    pub(super) fn hold(&self, operation: Operation, prove: impl FnOnce() -> Result<()>) -> Result<Held<'_>> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error: Errno| match error {
             Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK => StoreError::Unsupported {
@@ -54,11 +65,13 @@ impl ReplaceLock {
             },
             error => StoreError::from_io(operation, self.path.display().to_string(), error.into()),
         };
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&self.path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        if let Some((uid, gid)) = self.owner {
-            rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed)?;
-        }
+        let file = match rustix::fs::open(&self.path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                prove()?;
+                self.make().map_err(failed)?
+            }
+            opened => opened.map_err(failed)?,
+        };
         let start = Instant::now();
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

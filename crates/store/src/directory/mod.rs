@@ -27,7 +27,7 @@ use crate::{
     Version,
 };
 use jiff::{SignedDuration, Timestamp};
-use lock::ReplaceLock;
+use lock::{Held, ReplaceLock};
 use publish::TempFile;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
@@ -199,6 +199,10 @@ impl Place {
         }
     }
 
+    fn hold_lock(&self, operation: Operation) -> Result<Held<'_>> {
+        self.lock.hold(operation, || self.root_fd(operation).map(drop))
+    }
+
     /// Opens an object for reading; `None` is proof of absence.
     fn open(&self, operation: Operation, path: &ObjectPath) -> Result<Option<(File, Stat)>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -265,7 +269,7 @@ impl Place {
     fn remove(&self, paths: &[ObjectPath]) -> Result<()> {
         let mut dirs = BTreeSet::new();
         {
-            let _lock = self.lock.hold(Operation::Delete)?;
+            let _lock = self.hold_lock(Operation::Delete)?;
             for path in paths {
                 self.meter.delete();
                 let file = self.file(path);

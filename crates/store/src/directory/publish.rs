@@ -128,11 +128,11 @@ impl TempFile {
         match mode {
             PutMode::IfAbsent => self.name_if_absent(path, target),
             PutMode::Overwrite => {
-                let _lock = self.place.lock.hold(Operation::Put)?;
+                let _lock = self.place.hold_lock(Operation::Put)?;
                 self.rename(path, target, RenameFlags::empty())
             }
             PutMode::IfMatch(wanted) => {
-                let _lock = self.place.lock.hold(Operation::Put)?;
+                let _lock = self.place.hold_lock(Operation::Put)?;
                 let found = self.place.stat(Operation::Put, path)?.map(|stat| version(&stat));
                 if found.as_ref() != Some(wanted) {
                     let object = self.place.name(Some(path));
@@ -155,7 +155,7 @@ impl TempFile {
             Ok(()) => self.unlink_temp(),
             // No links either (FAT, some network shares): look and rename under the lock, which excludes all but foreign software.
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
-                let _lock = self.place.lock.hold(Operation::Put)?;
+                let _lock = self.place.hold_lock(Operation::Put)?;
                 match self.place.stat(Operation::Put, path)? {
                     Some(_) => Err(Unnamed::Exists),
                     None => self.rename(path, target, RenameFlags::empty()),

@@ -8,6 +8,7 @@ use super::judge::{Verdict, judge};
 use crate::{Operation, Source, StoreError};
 use object_store::HeaderValue;
 use std::time::{Duration, Instant};
+use tokio::time::error::Elapsed;
 
 /// Slowest transfer that is not given up, in bytes a second, added to the time allowed for an attempt.
 const PACE_MIN: u64 = 256 << 10;
@@ -26,6 +27,29 @@ pub(super) struct Limits {
     pub(super) total: Duration,
     /// Attempts at most.
     pub(super) attempts_max: u32,
+}
+
+impl Limits {
+    /// How long one attempt may take that transfers so many bytes.
+    pub(super) fn patience(&self, bytes: u64) -> Duration {
+        self.attempt + Duration::from_secs(bytes / PACE_MIN)
+    }
+}
+
+/// Bounds a step of a request whose whole length is not known when it begins.
+pub(super) async fn within<T>(
+    patience: Duration,
+    step: impl Future<Output = object_store::Result<T>>,
+) -> object_store::Result<T> {
+    match tokio::time::timeout(patience, step).await {
+        Ok(done) => done,
+        Err(elapsed) => Err(object_store::Error::Generic { store: "S3", source: Box::new(elapsed) }),
+    }
+}
+
+/// Whether [`within`] gave up.
+fn gave_up(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { source, .. } if source.is::<Elapsed>())
 }
 
 /// What came of it.
@@ -70,10 +94,9 @@ impl Failure {
     }
 }
 
-/// Makes requests until one is answered for good. `bytes` is how much each transfers.
+/// Makes requests until one is answered for good. Each limits its own time by [`within`].
 pub(super) async fn attempts<T, F, R>(
     limits: Limits,
-    bytes: u64,
     condition: Option<(&'static str, HeaderValue)>,
     request: F,
 ) -> Tried<T>
@@ -82,22 +105,21 @@ where
     R: Future<Output = object_store::Result<T>>,
 {
     let start = Instant::now();
-    let patience = limits.attempt + Duration::from_secs(bytes / PACE_MIN);
     let mut uncertain = false;
     let mut made = 0;
     loop {
         made += 1;
         let notebook = Notebook::with_condition(condition.clone());
-        let answer = tokio::time::timeout(patience, notebook.follow(request())).await;
+        let answer = notebook.follow(request()).await;
         let seen = notebook.latest();
         let failure = match answer {
-            Ok(Ok(value)) => return Tried { outcome: Ok(value), uncertain, seen },
-            Ok(Err(error)) => Failure { verdict: judge(&seen), timed_out: None, source: Box::new(error) },
-            Err(elapsed) => Failure {
+            Ok(value) => return Tried { outcome: Ok(value), uncertain, seen },
+            Err(error) if gave_up(&error) => Failure {
                 verdict: Verdict::Retry { effect_unknown: true },
                 timed_out: Some(start.elapsed()),
-                source: Box::new(elapsed),
+                source: Box::new(error),
             },
+            Err(error) => Failure { verdict: judge(&seen), timed_out: None, source: Box::new(error) },
         };
         let Verdict::Retry { effect_unknown } = failure.verdict else {
             return Tried { outcome: Err(failure), uncertain, seen };

@@ -20,7 +20,7 @@ use crate::{
     Counters, MARKER, ObjectMeta, ObjectPath, ObjectWriter, Operation, PutMode, Result, Store, StoreError,
     Version,
 };
-use attempt::{Failure, Limits, Tried, attempts};
+use attempt::{Failure, Limits, Tried, attempts, within};
 use bytes::Bytes;
 use jiff::Timestamp;
 use judge::Verdict;
@@ -195,10 +195,11 @@ impl Bucket {
         });
         let (limits, sent) = (self.limits, body.clone());
         let tried = self.run(async move {
-            attempts(limits, sent.len() as u64, None, || {
+            attempts(limits, None, || {
                 let (client, location) = (Arc::clone(&client), location.clone());
                 let (payload, options) = (PutPayload::from(sent.clone()), options.clone());
-                async move { client.put_opts(&location, payload, options).await }
+                let patience = limits.patience(sent.len() as u64);
+                async move { within(patience, client.put_opts(&location, payload, options)).await }
             })
             .await
         });
@@ -259,21 +260,17 @@ impl Bucket {
     }
 
     /// Makes one read, whole or of a range, and gives what it got and the size of the whole object.
-    fn read(
-        &self,
-        path: &ObjectPath,
-        range: Option<GetRange>,
-        bytes: u64,
-    ) -> Tried<(Bytes, object_store::ObjectMeta)> {
+    fn read(&self, path: &ObjectPath, range: Option<GetRange>) -> Tried<(Bytes, object_store::ObjectMeta)> {
         let (client, location, limits) = (Arc::clone(&self.client), self.location(path), self.limits);
         let tried = self.run(async move {
-            attempts(limits, bytes, None, || {
+            attempts(limits, None, || {
                 let (client, location) = (Arc::clone(&client), location.clone());
                 let options = GetOptions { range: range.clone(), ..GetOptions::default() };
                 async move {
-                    let found = client.get_opts(&location, options).await?;
+                    let found = within(limits.attempt, client.get_opts(&location, options)).await?;
                     let meta = found.meta.clone();
-                    Ok((found.bytes().await?, meta))
+                    let patience = limits.patience(found.range.end - found.range.start);
+                    Ok((within(patience, found.bytes()).await?, meta))
                 }
             })
             .await
@@ -285,8 +282,7 @@ impl Bucket {
     }
 
     fn get_with_meta(&self, path: &ObjectPath) -> Result<(Bytes, ObjectMeta)> {
-        // How much will come is not known before; allow for a large pack.
-        let tried = self.read(path, None, 64 << 20);
+        let tried = self.read(path, None);
         let (body, meta) =
             tried.outcome.map_err(|failure| failure.into_error(Operation::Get, self.name(path)))?;
         Ok((body, self.meta(path.clone(), &meta)))
@@ -295,10 +291,10 @@ impl Bucket {
     fn head(&self, path: &ObjectPath) -> Result<Option<ObjectMeta>> {
         let (client, location, limits) = (Arc::clone(&self.client), self.location(path), self.limits);
         let tried = self.run(async move {
-            attempts(limits, 0, None, || {
+            attempts(limits, None, || {
                 let (client, location) = (Arc::clone(&client), location.clone());
                 let options = GetOptions { head: true, ..GetOptions::default() };
-                async move { Ok(client.get_opts(&location, options).await?.meta) }
+                async move { Ok(within(limits.attempt, client.get_opts(&location, options)).await?.meta) }
             })
             .await
         });
@@ -311,7 +307,7 @@ impl Bucket {
     }
 
     fn head_by_reading(&self, path: &ObjectPath) -> Result<Option<ObjectMeta>> {
-        let tried = self.read(path, Some(GetRange::Bounded(0..1)), 1);
+        let tried = self.read(path, Some(GetRange::Bounded(0..1)));
         match tried.outcome {
             Ok((_, meta)) => Ok(Some(self.meta(path.clone(), &meta))),
             Err(failure) => absent_or(failure, Operation::Head, self.name(path)),
@@ -342,9 +338,9 @@ impl Bucket {
     fn page(&self, dir: Option<&ObjectPath>, options: PaginatedListOptions) -> Result<Page> {
         let (client, prefix, limits) = (Arc::clone(&self.client), self.dir_key(dir), self.limits);
         let tried = self.run(async move {
-            attempts(limits, 0, None, || {
+            attempts(limits, None, || {
                 let (client, prefix, options) = (Arc::clone(&client), prefix.clone(), options.clone());
-                async move { client.list_paginated(prefix.as_deref(), options).await }
+                async move { within(limits.attempt, client.list_paginated(prefix.as_deref(), options)).await }
             })
             .await
         });
@@ -368,9 +364,8 @@ impl Bucket {
         for batch in paths.chunks(DELETE_BATCH) {
             let locations: Vec<Path> = batch.iter().map(|path| self.location(path)).collect();
             let (client, limits) = (Arc::clone(&self.client), self.limits);
-            let tried =
-                self.run(async move {
-                    attempts(limits, 0, None, || {
+            let tried = self.run(async move {
+                attempts(limits, None, || {
                         let locations: Vec<_> = locations.iter().cloned().map(Ok).collect();
                         let removed = client.delete_stream(Box::pin(futures_util::stream::iter(locations)));
                         async move {
@@ -378,7 +373,7 @@ impl Bucket {
                         }
                     })
                     .await
-                });
+            });
             match tried.outcome {
                 // Without bulk requests an absent key can be answered as such.
                 Ok(()) | Err(Failure { verdict: Verdict::Absent, .. }) => {}
@@ -442,7 +437,7 @@ impl Store for S3 {
         let wanted = buf.len() as u64;
         let truncated = |got| StoreError::Truncated { object: self.bucket.name(path), offset, wanted, got };
         let range = GetRange::Bounded(offset..offset.saturating_add(wanted));
-        match self.bucket.read(path, Some(range), wanted).outcome {
+        match self.bucket.read(path, Some(range)).outcome {
             Ok((body, _)) if body.len() == buf.len() => {
                 buf.copy_from_slice(&body);
                 Ok(())
@@ -457,7 +452,7 @@ impl Store for S3 {
         if len_max == 0 {
             return Ok((Vec::new(), self.bucket.must_exist(path)?.size));
         }
-        let tried = self.bucket.read(path, Some(GetRange::Suffix(len_max)), len_max);
+        let tried = self.bucket.read(path, Some(GetRange::Suffix(len_max)));
         match tried.outcome {
             Ok((body, meta)) => Ok((body.into(), meta.size)),
             // No suffix of an empty object can be satisfied; services answer with 416 or with the whole of nothing.
@@ -535,10 +530,10 @@ impl Store for S3 {
         let (client, location, limits) =
             (Arc::clone(&bucket.client), Path::from(bucket.key(MARKER)), bucket.limits);
         let tried = bucket.run(async move {
-            attempts(limits, 0, None, || {
+            attempts(limits, None, || {
                 let (client, location) = (Arc::clone(&client), location.clone());
                 let options = GetOptions { head: true, ..GetOptions::default() };
-                async move { client.get_opts(&location, options).await.map(drop) }
+                async move { within(limits.attempt, client.get_opts(&location, options)).await.map(drop) }
             })
             .await
         });

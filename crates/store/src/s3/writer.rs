@@ -1,6 +1,6 @@
 //! Big objects in S3: one request while they are small, an upload in parts when they grow.
 
-use super::attempt::{Tried, attempts};
+use super::attempt::{Tried, attempts, within};
 use super::{Bucket, Pending};
 use crate::{ObjectMeta, ObjectPath, ObjectWriter, Operation, PutMode, Result, StoreError};
 use bytes::Bytes;
@@ -62,10 +62,11 @@ impl S3Writer {
         let (id, index, limits) = (upload.id.clone(), upload.begun, self.bucket.limits);
         upload.begun += 1;
         upload.sending.push_back(self.bucket.start(async move {
-            attempts(limits, part.len() as u64, None, || {
+            attempts(limits, None, || {
                 let (client, location, id) = (Arc::clone(&client), location.clone(), id.clone());
-                let payload = PutPayload::from(part.clone());
-                async move { client.put_part(&location, &id, index, payload).await }
+                let (payload, patience) =
+                    (PutPayload::from(part.clone()), limits.patience(part.len() as u64));
+                async move { within(patience, client.put_part(&location, &id, index, payload)).await }
             })
             .await
         }));
@@ -76,9 +77,9 @@ impl S3Writer {
         let (client, location) = (Arc::clone(&self.bucket.client), self.bucket.location(&self.path));
         let limits = self.bucket.limits;
         let tried = self.bucket.run(async move {
-            attempts(limits, 0, None, || {
+            attempts(limits, None, || {
                 let (client, location) = (Arc::clone(&client), location.clone());
-                async move { client.create_multipart(&location).await }
+                async move { within(limits.attempt, client.create_multipart(&location)).await }
             })
             .await
         });
@@ -116,10 +117,12 @@ impl S3Writer {
         let (client, location) = (Arc::clone(&self.bucket.client), self.bucket.location(&self.path));
         let (id, parts, limits) = (upload.id.clone(), upload.sent.clone(), self.bucket.limits);
         let tried = self.bucket.run(async move {
-            attempts(limits, 0, condition, || {
+            attempts(limits, condition, || {
                 let (client, location) = (Arc::clone(&client), location.clone());
                 let (id, parts) = (id.clone(), parts.clone());
-                async move { client.complete_multipart(&location, &id, parts).await }
+                // S3 may take minutes to join many parts.
+                let patience = limits.attempt.saturating_mul(4);
+                async move { within(patience, client.complete_multipart(&location, &id, parts)).await }
             })
             .await
         });
@@ -188,9 +191,9 @@ impl Drop for S3Writer {
         let limits = self.bucket.limits;
         // What cannot be removed now is left to the bucket's lifecycle rule; nobody sees it.
         let _ = self.bucket.run(async move {
-            attempts(limits, 0, None, || {
+            attempts(limits, None, || {
                 let (client, location, id) = (Arc::clone(&client), location.clone(), upload.id.clone());
-                async move { client.abort_multipart(&location, &id).await }
+                async move { within(limits.attempt, client.abort_multipart(&location, &id)).await }
             })
             .await
         });

@@ -1,0 +1,11 @@
+//! What stores promise, seen from outside.
+//!
+//! - `contract`: every store passes one suite, also where file systems or emulators lack something.
+//! - `directory`: what only a directory can suffer: a vanished disk, no space, read-only, foreign files, leftovers.
+//! - `powercut`: what was reported durable survives power cuts, and each sync point is needed.
+//! - `s3`: lost replies, missing buckets, unreachable services; against real server processes and a scripted one.
+
+mod contract;
+mod directory;
+mod powercut;
+mod s3;
