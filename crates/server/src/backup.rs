@@ -5,7 +5,7 @@
 
 use crate::error::ServerError;
 use crate::session::Session;
-use pgproof_pg::{Lsn, TimelineId, WalSegmentSize};
+use pgproof_pg::{Lsn, TimelineId, WalSegmentSize, label::BackupLabel};
 
 /// A backup that the server has begun.
 #[derive(Debug)]
@@ -70,10 +70,28 @@ impl RunningBackup {
         };
         let row = session.query_one("stop the backup", sql, &[])?;
         let lsn: String = row.get(0);
-        Ok(StoppedBackup {
+        let stopped = StoppedBackup {
             stop: lsn.parse().map_err(|_| session.odd("the end of the backup", lsn.clone()))?,
             backup_label: row.get(1),
             tablespace_map: row.get::<_, Option<String>>(2).unwrap_or_default(),
+        };
+        self.check(&stopped, session)?;
+        Ok(stopped)
+    }
+
+    /// The label is what recovery goes by, so it has to name the backup whose files were copied.
+    fn check(&self, stopped: &StoppedBackup, session: &Session) -> Result<(), ServerError> {
+        let label = BackupLabel::parse(&stopped.backup_label)
+            .map_err(|_| session.odd("the label of the backup", stopped.backup_label.clone()))?;
+        if (label.start, label.start_timeline) == (self.start, self.timeline) && stopped.stop >= self.start {
+            return Ok(());
+        }
+        Err(ServerError::BackupChanged {
+            began: format!("{} on timeline {}", self.start, self.timeline),
+            why: format!(
+                "its label says {} on timeline {}, and it ended at {}",
+                label.start, label.start_timeline, stopped.stop
+            ),
         })
     }
 }

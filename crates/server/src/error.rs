@@ -1,18 +1,19 @@
-//! What can go wrong between pgproof and a server, in words that name the server.
+//! What can go wrong between pgproof and a server, in words that name the server, and what an operator can do about it.
 
-use std::path::PathBuf;
+use postgres::error::SqlState;
+use std::{error::Error, fmt, io, path::PathBuf, time::Duration};
 
 /// Why something asked of a server was not done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
     /// No connection could be made.
-    #[error("could not connect to PostgreSQL at {server}: {}", message(source))]
+    #[error("could not connect to PostgreSQL at {server}")]
     Connect {
-        /// Where: socket or host, port, database, user.
+        /// Where: socket or host, port, user.
         server: String,
         /// Why not.
-        source: postgres::Error,
+        source: Cause,
     },
     /// The connection parameters are not valid.
     #[error("the connection parameters are not valid: {reason}")]
@@ -21,14 +22,14 @@ pub enum ServerError {
         reason: String,
     },
     /// A statement failed.
-    #[error("could not {operation} on {server}: {}", message(source))]
+    #[error("could not {operation} on {server}")]
     Statement {
         /// What was being done.
         operation: &'static str,
         /// Where.
         server: String,
         /// Why not.
-        source: postgres::Error,
+        source: Cause,
     },
     /// The server answered something that pgproof does not understand.
     #[error("{server} gave {found:?} for {what}")]
@@ -48,45 +49,185 @@ pub enum ServerError {
         /// The program or file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
-    /// The server did not do in time, or did wrongly, what was asked of it.
-    #[error("{what}")]
-    Failed {
-        /// What happened, with the end of the server's log where there is one.
+    /// A directory is no data directory.
+    #[error("{} is not a data directory of PostgreSQL: {why}", path.display())]
+    NotADataDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing or strange.
+        why: String,
+    },
+    /// A major version outside 14 to 18.
+    #[error("{place} is PostgreSQL {version}, which is not supported")]
+    Version {
+        /// Server or directory.
+        place: String,
+        /// What was found.
+        version: String,
+    },
+    /// No PostgreSQL programs of the right version are on this host.
+    #[error("found no programs of PostgreSQL {version} for {}", data.display())]
+    Programs {
+        /// The data directory to be served.
+        data: PathBuf,
+        /// Its major version.
+        version: String,
+    },
+    /// The server did not do what was asked of it.
+    #[error("PostgreSQL in {} could not {action}: {why}", data.display())]
+    Control {
+        /// The data directory.
+        data: PathBuf,
+        /// `start`, `stop`, `recover`...
+        action: &'static str,
+        /// What was seen instead.
+        why: String,
+        /// The last lines of the server's log; empty where it is not known.
+        log_tail: String,
+    },
+    /// Something did not happen within its time.
+    #[error("waited {} in vain for {what}", pgproof_base::human_duration(*limit))]
+    Timeout {
+        /// What was waited for.
         what: String,
-        /// What the operator can do.
-        hint: String,
+        /// For how long.
+        limit: Duration,
+        /// The last lines of the server's log; empty where it is not known.
+        log_tail: String,
+    },
+    /// The backup that the server ended is not the one that was begun.
+    #[error("the backup that began at {began} ended as another one: {why}")]
+    BackupChanged {
+        /// Position and timeline of the start.
+        began: String,
+        /// What differs.
+        why: String,
+    },
+    /// The process cannot act as another account.
+    #[error("could not act as user {user}: {why}")]
+    Privilege {
+        /// Name or id of the account.
+        user: String,
+        /// Why not.
+        why: String,
+    },
+    /// A setting was changed without effect.
+    #[error("{name} did not become `{wanted}`: {why}")]
+    Setting {
+        /// The setting.
+        name: String,
+        /// What it was to become.
+        wanted: String,
+        /// What keeps it from it.
+        why: String,
     },
 }
 
-/// The server's own message where there is one: `postgres::Error` says only "db error".
-fn message(error: &postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(answer) => format!("{}: {} ({})", answer.severity(), answer.message(), answer.code().code()),
-        None => error.to_string(),
+/// What the server, the network or the client library said. The library's own error says only "db error" where the server
+/// has spoken; this one says what it said.
+#[derive(Debug)]
+pub struct Cause(postgres::Error);
+
+impl Cause {
+    /// The server's code for it (`src/backend/utils/errcodes.txt`), where the server has spoken.
+    #[must_use]
+    pub fn code(&self) -> Option<&SqlState> {
+        self.0.code()
+    }
+
+    /// Whether the connection has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
     }
 }
 
-impl ServerError {
-    /// What the operator can do next.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Connect { .. } => {
-                "is the server running, and do port, socket_directory and user in pgproof.toml fit it? `pgproof check` tells more"
-                    .to_owned()
-            }
-            Self::Parameters { .. } => "correct the [instance] section of pgproof.toml".to_owned(),
-            Self::Statement { source, .. } if is_denied(source) => {
-                "connect as a superuser, or grant the role pg_read_all_settings and EXECUTE on the backup functions".to_owned()
-            }
-            Self::Statement { .. } | Self::Answer { .. } => "the server's log tells more".to_owned(),
-            Self::Host { .. } => "does the user that runs pgproof own the data directory?".to_owned(),
-            Self::Failed { hint, .. } => hint.clone(),
+impl From<postgres::Error> for Cause {
+    fn from(error: postgres::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(said) = self.0.as_db_error() {
+            return write!(f, "{}: {} ({})", said.severity(), said.message(), said.code().code());
+        }
+        match self.0.source() {
+            Some(source) => write!(f, "{}: {source}", self.0),
+            None => self.0.fmt(f),
         }
     }
 }
 
-fn is_denied(error: &postgres::Error) -> bool {
-    error.code() == Some(&postgres::error::SqlState::INSUFFICIENT_PRIVILEGE)
+impl Error for Cause {}
+
+impl ServerError {
+    /// What the operator can do next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Connect { source, .. } => connect_hint(source).to_owned(),
+            Self::Parameters { .. } => {
+                "correct the [instance] section of pgproof.toml, or the PG* variables".to_owned()
+            }
+            Self::Statement { source, .. } => statement_hint(source).to_owned(),
+            Self::Answer { .. } => "is there a connection pooler between pgproof and the server?".to_owned(),
+            Self::Host { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run pgproof as the user that owns the data directory, or as root".to_owned()
+            }
+            Self::Host { path, .. } => format!("does {} exist on this host?", path.display()),
+            Self::NotADataDirectory { .. } => {
+                "`SHOW data_directory` on the server names the right one".to_owned()
+            }
+            Self::Version { .. } => "pgproof supports PostgreSQL 14 to 18".to_owned(),
+            Self::Programs { version, .. } => {
+                format!("install the server package of PostgreSQL {version}, or add its programs to PATH")
+            }
+            Self::Control { log_tail, .. } | Self::Timeout { log_tail, .. } if !log_tail.is_empty() => {
+                format!("the server's log ends with:\n{log_tail}")
+            }
+            Self::Control { .. } | Self::Timeout { .. } => "the server's log tells more".to_owned(),
+            Self::BackupChanged { .. } => "was a standby promoted meanwhile? Run the backup again".to_owned(),
+            Self::Privilege { user, .. } => format!("run pgproof as {user}, or as root"),
+            Self::Setting { name, .. } => {
+                format!(
+                    "`SELECT source, sourcefile FROM pg_settings WHERE name = '{name}'` tells what wins over it"
+                )
+            }
+        }
+    }
+
+    pub(crate) fn host(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Host { operation, path, source }
+    }
+}
+
+fn connect_hint(cause: &Cause) -> &'static str {
+    match cause.code().map(SqlState::code) {
+        Some("28P01" | "28000") => {
+            "does pg_hba.conf let this user in? Through the socket, run pgproof as the user that owns the server"
+        }
+        Some("57P03") => "the server is starting, stopping or recovering; try again when it is ready",
+        Some("53300") => "all connections are taken; raise max_connections or superuser_reserved_connections",
+        Some("3D000") => "name an existing database, for example `postgres`",
+        _ => {
+            "is the server running, and do port, socket_directory and user in pgproof.toml fit it? \
+             `pgproof check` tells more"
+        }
+    }
+}
+
+fn statement_hint(cause: &Cause) -> &'static str {
+    match cause.code().map(SqlState::code) {
+        Some("42501") => {
+            "connect as a superuser, or grant the role pg_read_all_settings and EXECUTE on the backup functions"
+        }
+        Some("55P03") => "another session holds the lock; try again when it has ended",
+        _ if cause.is_closed() => "did the server stop, or a proxy close the connection? Try again",
+        _ => "the server's log tells more",
+    }
 }

@@ -30,7 +30,7 @@ pub struct Database {
 }
 
 /// What the archiver of the server says (`pg_stat_archiver`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ArchiverFacts {
     /// Files archived since the statistics were reset.
     pub archived: i64,

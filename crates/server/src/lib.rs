@@ -1,14 +1,27 @@
-//! A live PostgreSQL: find it, connect to it, start and stop it, observe it.
+//! A live PostgreSQL: find it, connect to it, observe it, start and stop it.
 //!
-//! Promises plain data about a server ([`Facts`]) and the few acts that other crates need: a [`Session`], a [`RunningBackup`]. Decisions
-//! are made elsewhere.
+//! Promises plain data about a server ([`Facts`]) and the few acts that other crates need: a [`Session`], a
+//! [`RunningBackup`], changed [`settings`], a server started and stopped ([`Control`]), another account ([`privilege`]).
+//! Every effect is checked before it is reported, and every wait has a limit. Decisions are made elsewhere, and what
+//! PostgreSQL's files mean is in `pgproof-pg`. Start at [`find`] for what a host has.
 
 mod backup;
+mod control;
 mod error;
 mod facts;
+pub mod find;
+mod log;
+mod password;
+pub mod privilege;
+mod recovery;
 mod session;
+pub mod settings;
 
 pub use backup::{RunningBackup, StoppedBackup};
-pub use error::ServerError;
+pub use control::{Control, StopMode};
+pub use error::{Cause, ServerError};
 pub use facts::{ArchiverFacts, Database, Facts, SETTINGS, Tablespace};
+pub use find::{Instance, State};
+pub use privilege::Owner;
+pub use recovery::{RecoveryEnd, RecoveryProgress};
 pub use session::{ConnectOptions, Session};

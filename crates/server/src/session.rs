@@ -1,12 +1,17 @@
 //! One connection to a server, with limits that keep pgproof from hanging on it or in its way.
+//!
+//! Sockets are preferred: peer authentication needs no password there. Deliberately without TLS for now: whoever reads a
+//! data directory is on the server's host.
 
-use crate::error::ServerError;
+use crate::{
+    error::{Cause, ServerError},
+    password,
+    privilege::Owner,
+};
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls, Row};
 use serde::{Deserialize, Serialize};
-use std::env;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{collections::BTreeMap, env, path::Path, time::Duration};
 
 /// How to reach a server. What is not given comes from the `PG*` variables, then from PostgreSQL's defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,65 +38,107 @@ impl ConnectOptions {
         Self { database: Some(database.to_owned()), ..self.clone() }
     }
 
+    /// What the client library is told. A field wins over the connection string, that over the environment, and that over
+    /// libpq's defaults.
     fn config(&self) -> Result<Config, ServerError> {
+        self.config_in(&env::vars().filter(|(name, _)| name.starts_with("PG") || name == "HOME").collect())
+    }
+
+    fn config_in(&self, environment: &Environment) -> Result<Config, ServerError> {
+        let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
         let mut config: Config = match &self.connection_string {
-            Some(text) => text
-                .parse()
-                .map_err(|error: postgres::Error| ServerError::Parameters { reason: error.to_string() })?,
+            Some(text) => text.parse().map_err(|error: postgres::Error| ServerError::Parameters {
+                reason: Cause::from(error).to_string(),
+            })?,
             None => Config::new(),
         };
-        let port = match self.port {
-            Some(port) => Some(port),
-            None if config.get_ports().is_empty() => variable("PGPORT")?,
-            None => None,
-        };
-        if let Some(port) = port {
+        if config.get_ports().is_empty() || self.port.is_some() {
+            let port = self.port.map_or_else(|| port_of(environment), Ok)?;
+            // The library would add a second port to one in the string.
+            once("port", config.get_ports().is_empty())?;
             config.port(port);
         }
-        let host = self.host.clone().or_else(|| env::var("PGHOST").ok());
-        if let Some(host) = host.or_else(|| config.get_hosts().is_empty().then(|| default_socket(port))) {
-            config.host(&host);
+        let has_host = !config.get_hosts().is_empty() || !config.get_hostaddrs().is_empty();
+        if !has_host || self.host.is_some() {
+            once("host", !has_host)?;
+            let port = config.get_ports().first().copied();
+            let host = self.host.clone().or_else(|| variable("PGHOST"));
+            config.host(&host.unwrap_or_else(|| default_socket(port)));
         }
-        if let Some(user) = self.user.clone().or_else(|| config.get_user().is_none().then(default_user)) {
+        let user =
+            self.user.clone().or_else(|| config.get_user().is_none().then(|| default_user(environment)));
+        if let Some(user) = user {
             config.user(&user);
         }
-        let database = self.database.clone().or_else(|| env::var("PGDATABASE").ok());
-        if let Some(database) =
-            database.or_else(|| config.get_dbname().is_none().then(|| "postgres".to_owned()))
-        {
+        let default_database = || variable("PGDATABASE").unwrap_or_else(|| "postgres".to_owned());
+        let database = self.database.clone().or_else(|| config.get_dbname().is_none().then(default_database));
+        if let Some(database) = database {
             config.dbname(&database);
         }
-        if let Ok(password) = env::var("PGPASSWORD") {
+        if config.get_password().is_none()
+            && let Some(password) =
+                variable("PGPASSWORD").or_else(|| password::from_file(&config, environment))
+        {
             config.password(password);
         }
-        config.application_name("pgproof").connect_timeout(Duration::from_secs(10));
+        config.application_name("pgproof");
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
         Ok(config)
     }
 }
 
-fn variable(name: &str) -> Result<Option<u16>, ServerError> {
-    match env::var(name) {
-        Ok(text) => {
-            text.parse().map(Some).map_err(|_| ServerError::Parameters { reason: format!("{name}={text}") })
+/// The variables that say how to connect.
+pub(crate) type Environment = BTreeMap<String, String>;
+
+/// A server that does not answer for this long on a socket is hung; through a network, unreachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn once(what: &str, free: bool) -> Result<(), ServerError> {
+    if free {
+        return Ok(());
+    }
+    Err(ServerError::Parameters {
+        reason: format!("the {what} is given beside a connection string that names one"),
+    })
+}
+
+fn port_of(environment: &Environment) -> Result<u16, ServerError> {
+    match environment.get("PGPORT").filter(|text| !text.is_empty()) {
+        Some(text) => {
+            text.parse().map_err(|_| ServerError::Parameters { reason: format!("PGPORT={text} is no port") })
         }
-        Err(_) => Ok(None),
+        None => Ok(DEFAULT_PORT),
     }
 }
 
+/// `DEF_PGPORT` of an unchanged build.
+const DEFAULT_PORT: u16 = 5432;
+
+/// The directory that holds a socket of this port, else the first that exists.
 fn default_socket(port: Option<u16>) -> String {
-    let port = port.unwrap_or(5432);
-    let has_socket = |directory: &&str| PathBuf::from(format!("{directory}/.s.PGSQL.{port}")).exists();
-    SOCKET_DIRECTORIES.iter().find(has_socket).unwrap_or(&"localhost").to_string()
+    let socket = format!(".s.PGSQL.{}", port.unwrap_or(DEFAULT_PORT));
+    let has_socket = |directory: &str| Path::new(directory).join(&socket).exists();
+    let exists = |directory: &str| Path::new(directory).is_dir();
+    let mut directories = SOCKET_DIRECTORIES.into_iter();
+    let found = directories
+        .clone()
+        .find(|directory| has_socket(directory))
+        .or_else(|| directories.find(|directory| exists(directory)));
+    found.unwrap_or("localhost").to_owned()
 }
 
-/// As libpq: the variable, else the name of the operating system's user.
-fn default_user() -> String {
-    env::var("PGUSER").or_else(|_| env::var("USER")).unwrap_or_else(|_| "postgres".to_owned())
+/// As libpq: the variable, else the name of the operating system's user. Not `USER`, which `sudo` and services leave wrong.
+fn default_user(environment: &Environment) -> String {
+    let named = environment.get("PGUSER").filter(|name| !name.is_empty()).cloned();
+    named.or_else(|| Owner::current().name()).unwrap_or_else(|| "postgres".to_owned())
 }
 
 /// Settings of every session: it waits for no lock for long, and its own work is not logged as slow or waited for by standbys.
 const SETTINGS: &str = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = 0; \
-    SET statement_timeout = 0; SET search_path = pg_catalog; SET DateStyle = ISO; SET synchronous_commit = local";
+    SET statement_timeout = 0; SET idle_session_timeout = 0; SET search_path = pg_catalog; SET DateStyle = ISO; \
+    SET client_min_messages = warning; SET synchronous_commit = local";
 
 /// An open connection.
 pub struct Session {
@@ -113,7 +160,8 @@ impl Session {
     pub fn open(options: &ConnectOptions) -> Result<Self, ServerError> {
         let config = options.config()?;
         let server = describe(&config);
-        let fail = |source| ServerError::Connect { server: server.clone(), source };
+        let fail =
+            |source: postgres::Error| ServerError::Connect { server: server.clone(), source: source.into() };
         let mut client = config.connect(NoTls).map_err(fail)?;
         client.batch_execute(SETTINGS).map_err(fail)?;
         Ok(Self { client, server })
@@ -135,7 +183,7 @@ impl Session {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, ServerError> {
         let result = self.client.query(sql, parameters);
-        result.map_err(|source| ServerError::Statement { operation, server: self.server.clone(), source })
+        result.map_err(|source| self.failed(operation, source))
     }
 
     /// Runs a query that gives one row.
@@ -149,7 +197,7 @@ impl Session {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, ServerError> {
         let result = self.client.query_one(sql, parameters);
-        result.map_err(|source| ServerError::Statement { operation, server: self.server.clone(), source })
+        result.map_err(|source| self.failed(operation, source))
     }
 
     /// Runs statements without parameters or results.
@@ -158,7 +206,16 @@ impl Session {
     /// [`ServerError::Statement`].
     pub fn execute(&mut self, operation: &'static str, sql: &str) -> Result<(), ServerError> {
         let result = self.client.batch_execute(sql);
-        result.map_err(|source| ServerError::Statement { operation, server: self.server.clone(), source })
+        result.map_err(|source| self.failed(operation, source))
+    }
+
+    /// Whether the connection is known to have ended.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    fn failed(&self, operation: &'static str, source: postgres::Error) -> ServerError {
+        ServerError::Statement { operation, server: self.server.clone(), source: source.into() }
     }
 
     /// An answer that is not what PostgreSQL's documentation says.
@@ -174,4 +231,55 @@ fn describe(config: &Config) -> String {
     });
     let port = config.get_ports().first().copied().unwrap_or(5432);
     format!("{host}:{port} as {}", config.get_user().unwrap_or("?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postgres::config::Host;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_field_wins_over_the_string_and_the_string_over_the_environment() {
+        let variables =
+            environment(&[("PGHOST", "/run/x"), ("PGPORT", "5555"), ("PGUSER", "ann"), ("PGDATABASE", "d")]);
+        let options = ConnectOptions {
+            connection_string: Some("port=6000 user=bob dbname=e".to_owned()),
+            database: Some("f".to_owned()),
+            ..ConnectOptions::default()
+        };
+        let config = options.config_in(&variables).unwrap();
+        assert_eq!(config.get_ports(), [6000]);
+        assert_eq!(config.get_user(), Some("bob"));
+        assert_eq!(config.get_hosts(), [Host::Unix("/run/x".into())]);
+        assert_eq!(config.get_dbname(), Some("f"));
+    }
+
+    #[test]
+    fn two_hosts_are_refused_instead_of_tried_in_turn() {
+        let options = ConnectOptions {
+            connection_string: Some("host=a".to_owned()),
+            host: Some("b".to_owned()),
+            ..ConnectOptions::default()
+        };
+        assert!(options.config_in(&environment(&[])).is_err());
+    }
+
+    #[test]
+    fn a_connection_string_that_makes_no_sense_is_refused_with_the_reason() {
+        let options =
+            ConnectOptions { connection_string: Some("prot=6000".to_owned()), ..ConnectOptions::default() };
+        let error = options.config_in(&environment(&[])).unwrap_err();
+        assert!(error.to_string().contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_variable_is_as_none() {
+        let config =
+            ConnectOptions::default().config_in(&environment(&[("PGPORT", ""), ("PGUSER", "u")])).unwrap();
+        assert_eq!(config.get_ports(), [DEFAULT_PORT]);
+    }
 }
