@@ -1,2 +1,58 @@
-//! The `pgproof` command.
-fn main() {}
+//! The `pgproof` command: arguments in, one library call, a report out.
+//!
+//! Everything here is asking and showing. What a command does is in the crate of its capability; [`args`] says what was asked, [`commands`]
+//! has one file for each verb, [`printer`] writes the result, [`exit`] the code, [`config`] is `pgproof.toml`.
+
+mod account;
+mod archive_command;
+mod args;
+mod check;
+mod commands;
+mod config;
+mod exit;
+mod fault;
+mod init;
+mod instance;
+mod printer;
+mod progress;
+mod repository;
+
+use args::high::{Context, Surroundings};
+use args::low::LowArgs;
+use clap::Parser;
+use exit::{Exit, Rules};
+use fault::Fault;
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let rules = Rules::of(&arguments);
+    // A panic would exit with 101, which PostgreSQL reads as the end of the archive when it comes from restore_command. The
+    // default hook has printed it by then.
+    let exit = catch_unwind(AssertUnwindSafe(|| run(&arguments))).unwrap_or(Exit::Failed);
+    rules.exit_code(exit)
+}
+
+fn run(arguments: &[OsString]) -> Exit {
+    let low = match LowArgs::try_parse_from(arguments) {
+        Ok(low) => low,
+        Err(error) => {
+            // Help and version are asked for; clap writes them to stdout and errors to stderr.
+            let asked = !error.use_stderr();
+            let _ = error.print();
+            return if asked { Exit::Done } else { Exit::Usage };
+        }
+    };
+    let context = Context::new(&low, Surroundings::observe());
+    let outcome = commands::run(&low, &context);
+    context.talk.clear();
+    match outcome {
+        Ok(exit) => exit,
+        Err(error) => {
+            context.printer.fault(commands::name(&low.command), &Fault::new(&error));
+            Exit::Failed
+        }
+    }
+}

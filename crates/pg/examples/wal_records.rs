@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
 use pgproof_pg::{
-    Fork, SegmentName,
+    SegmentName,
     wal::{Defect, Record, SegmentHeader, WalReader},
 };
 use std::{error::Error, fmt::Write as _, fs, path::PathBuf, process::Command};
@@ -67,23 +67,16 @@ fn eprintln_end(end: pgproof_pg::Lsn, ending: pgproof_pg::wal::Ending) {
 
 /// What both programs say of a record: position, link, transaction, length, blocks.
 fn line(record: &Record<'_>, defect: Option<Defect>) -> String {
-    let header = &record.header;
-    let mut text = format!("{} prev {} tx {} len {}", record.lsn, header.prev, header.xid, header.total_len);
-    for block in record.blocks {
-        let fork = if block.fork == Fork::Main { String::new() } else { format!(" fork {}", block.fork) };
-        let _ = write!(text, " #{} {}{fork} blk {}", block.id, block.relation, block.block);
-        if let Some(image) = block.image {
-            text.push_str(if image.is_applied { " FPW" } else { " FPW for WAL verification" });
-        }
+    match defect {
+        Some(defect) => format!("{record} ({defect})"),
+        None => record.to_string(),
     }
-    if let Some(defect) = defect {
-        let _ = write!(text, " ({defect})");
-    }
-    text
 }
 
 fn dump(program: &str, segments: &[PathBuf]) -> Outcome<Vec<String>> {
-    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Err("no segments".into()) };
+    let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
+        return Err("no segments".into());
+    };
     // It exits with 1 where valid WAL ends before the last segment does.
     let output = Command::new(program).arg(first).arg(last.file_name().ok_or("no file name")?).output()?;
     let text = String::from_utf8_lossy(&output.stdout);

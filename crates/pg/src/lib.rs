@@ -9,6 +9,8 @@ pub mod control;
 pub mod error;
 pub mod label;
 pub mod lsn;
+#[cfg(any(test, feature = "mask"))]
+pub mod mask;
 pub mod page;
 pub mod relfile;
 pub mod version;

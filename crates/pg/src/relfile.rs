@@ -170,6 +170,10 @@ impl RelPath {
             "base" => (DEFAULT_TABLESPACE, parse_oid(parts.next()?)?),
             "pg_tblspc" => {
                 let tablespace = parse_oid(parts.next()?)?;
+                // The built-in ones are directories of their own, never links here.
+                if matches!(tablespace, DEFAULT_TABLESPACE | GLOBAL_TABLESPACE) {
+                    return None;
+                }
                 parse_tablespace_directory(parts.next()?)?;
                 (tablespace, parse_oid(parts.next()?)?)
             }
@@ -297,6 +301,7 @@ mod tests {
             "base/5/sub/16384",
             "global/5/16384",
             "pg_tblspc/16400/16401",
+            "pg_tblspc/1663/PG_15_202209061/5/16401",
             "pg_tblspc/16400/pgsql_tmp/1",
             "pg_xact/0000",
             "base/5/t_16384",

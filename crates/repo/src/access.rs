@@ -148,3 +148,81 @@ impl PageReader {
         Ok(pages)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::tests::{backup, summary};
+    use crate::manifest::{FileEntry, ManifestWriter, PackTable};
+    use crate::map::PackIndex;
+    use crate::pack::tests::pages;
+    use crate::pack::{PackPiece, PackWriter};
+    use crate::seal::Suite;
+    use crate::testing::{lineage, on};
+    use crate::{Codec, Encoder, PackNumber};
+    use pgproof_store::Memory;
+    use std::ops::Range;
+
+    /// A backup of one file of 40 blocks, of which 16 to 31 are a hole, and of which the last is not full.
+    fn backup_of(repository: &Repository, content: &[u8]) -> FileEntry {
+        let system = lineage().system();
+        let mut pack = PackWriter::create(repository, system, &backup(), PackNumber(0)).unwrap();
+        let mut encoder = Encoder::new(Codec::default()).unwrap();
+        let mut placed = Vec::new();
+        for range in [0..16_u32, 32..40] {
+            let bytes = &content[range.start as usize * PAGE_BYTES..range.end as usize * PAGE_BYTES];
+            let blocks: Vec<Range<u32>> = vec![range];
+            let piece = PackPiece { file: "a", pages: (bytes.len() / PAGE_BYTES) as u16, blocks: &blocks };
+            let place = pack.append(&mut encoder, bytes, repository.identity(bytes), &[piece]).unwrap();
+            placed.push((ExtentRef::whole(PackIndex(0), place), blocks));
+        }
+        let mut packs = PackTable::new();
+        packs.insert(PackIndex(0), pack.finish().unwrap());
+        let pieces = placed.iter().map(|(extent, blocks)| (*extent, blocks.as_slice()));
+        let entry = FileEntry {
+            path: "base/5/1".to_owned(),
+            kind: FileKind::File,
+            mode: 0o600,
+            modified: 0,
+            length: 39 * 8192 + 1,
+            map: FileMap::from_pieces(pieces, 40).unwrap(),
+        };
+        let mut manifest = ManifestWriter::create(repository, system, &backup()).unwrap();
+        manifest.add(&entry).unwrap();
+        manifest.finish(&packs, &summary()).unwrap();
+        entry
+    }
+
+    #[test]
+    fn a_cold_page_costs_one_request_and_a_warm_one_none() {
+        let repository = on(Arc::new(Memory::new()), Suite::Aes256Gcm);
+        let mut content = pages(40, 1);
+        content[16 * PAGE_BYTES..32 * PAGE_BYTES].fill(0);
+        let entry = backup_of(&repository, &content);
+        let limits = AccessLimits { files: 1, extents: 1 };
+        let reader = PageReader::open(&repository, lineage().system(), &backup(), limits).unwrap();
+        assert_eq!(reader.file("base/5/1").unwrap().unwrap().map, entry.map);
+        let mut page = [1; PAGE_BYTES];
+        let mut read = |block: u32| {
+            let before = repository.store().counters().gets;
+            reader.page("base/5/1", block, &mut page).unwrap();
+            assert_eq!(page[..], content[block as usize * PAGE_BYTES..][..PAGE_BYTES]);
+            repository.store().counters().gets - before
+        };
+        assert_eq!([read(3), read(4), read(20), read(39), read(39), read(3)], [1, 0, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn what_the_backup_does_not_have_is_told_from_damage() {
+        let repository = on(Arc::new(Memory::new()), Suite::None);
+        backup_of(&repository, &pages(40, 1));
+        let limits = AccessLimits::default();
+        let reader = PageReader::open(&repository, lineage().system(), &backup(), limits).unwrap();
+        let mut page = [0; PAGE_BYTES];
+        assert_eq!(reader.page("base/5/1", 40, &mut page).unwrap_err().code(), "repository-refused");
+        assert_eq!(reader.page("base/5/2", 0, &mut page).unwrap_err().code(), "repository-refused");
+        let pack = lineage().backup(backup()).pack(PackNumber(0));
+        repository.store().delete(&pack).unwrap();
+        assert!(reader.page("base/5/1", 0, &mut page).unwrap_err().is_not_found());
+    }
+}

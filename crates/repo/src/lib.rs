@@ -29,6 +29,7 @@ pub mod retention;
 pub mod seal;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod verify;
 pub mod walset;
 pub mod walobject;
 mod wire;

@@ -10,7 +10,7 @@ mod packs;
 mod reader;
 pub mod summary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 pub use entry::{FileEntry, FileKind, decode_chunk};

@@ -9,7 +9,7 @@ mod identities;
 mod index;
 mod reader;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 pub use extents::ExtentReader;

@@ -1,6 +1,6 @@
 //! The same work on many things, by a few threads, in bounded memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Applies `work` to every item with up to `threads` threads and gives the results in the items' order.
@@ -27,6 +27,25 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&
     slots.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
 }
 
+/// As [`map`], but begins nothing more after the first error, and gives that.
+pub(crate) fn try_map<T: Sync, R: Send, E: Send>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let failed = AtomicBool::new(false);
+    let results = map(items, threads, |item| {
+        if failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let result = work(item);
+        failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        Some(result)
+    });
+    // What was not begun comes with an error elsewhere in the list.
+    results.into_iter().flatten().collect()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -36,5 +55,13 @@ mod tests {
             super::map(&items, 4, |item| item * 2),
             items.iter().map(|item| item * 2).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn the_first_error_ends_the_work() {
+        let items: Vec<u32> = (0..1000).collect();
+        let result = super::try_map(&items, 4, |&item| if item == 7 { Err(item) } else { Ok(item) });
+        assert_eq!(result, Err(7));
+        assert_eq!(super::try_map(&items, 4, |&item| Ok::<_, ()>(item)), Ok(items));
     }
 }

@@ -165,6 +165,26 @@ impl fmt::Display for Cause {
 impl Error for Cause {}
 
 impl ServerError {
+    /// Stable code of the kind of failure.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "server-unreachable",
+            Self::Parameters { .. } => "server-parameters",
+            Self::Statement { .. } => "server-refused",
+            Self::Answer { .. } => "server-answer",
+            Self::Host { .. } => "server-host",
+            Self::NotADataDirectory { .. } => "server-no-data-directory",
+            Self::Version { .. } => "server-version",
+            Self::Programs { .. } => "server-no-programs",
+            Self::Control { .. } => "server-control",
+            Self::Timeout { .. } => "server-timeout",
+            Self::BackupChanged { .. } => "server-backup-changed",
+            Self::Privilege { .. } => "server-privilege",
+            Self::Setting { .. } => "server-setting",
+        }
+    }
+
     /// What the operator can do next.
     #[must_use]
     pub fn hint(&self) -> String {

@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod faulty;
+pub mod host;
 pub mod install;
 pub mod postgres;
 pub mod powercut;
@@ -15,6 +16,7 @@ pub mod seed;
 pub mod wait;
 
 pub use account::Account;
+pub use host::Pgproof;
 pub use install::Server;
 pub use postgres::{Builder, Postgres, StopMode};
 pub use seed::Seed;

@@ -10,6 +10,8 @@ mod changes;
 mod codec;
 mod crossing;
 mod encoding;
+#[cfg(test)]
+mod forge;
 mod join;
 mod marks;
 mod page;
@@ -18,6 +20,8 @@ mod reader;
 mod record;
 mod rules;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod walker;
 
 pub use block_set::BlockSet;

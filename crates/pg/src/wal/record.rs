@@ -10,6 +10,7 @@ use crate::{
     relfile::{BLOCK_SIZE, Fork, RelFork, Relation},
     version::MajorVersion,
 };
+use std::fmt;
 
 /// Bytes of the fixed header (`SizeOfXLogRecord`).
 pub(crate) const RECORD_HEADER: usize = 24;
@@ -158,6 +159,28 @@ pub struct Record<'a> {
     pub main: &'a [u8],
     /// Bytes of the main data.
     pub main_len: u32,
+}
+
+impl fmt::Display for Record<'_> {
+    /// Position, link, transaction, length and blocks, in the words of `pg_waldump`:
+    /// `0/1741608 prev 0/17415D0 tx 724 len 150 #0 1663/5/2840 fork vm blk 0 FPW`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RecordHeader { prev, xid, total_len, .. } = self.header;
+        write!(f, "{} prev {prev} tx {xid} len {total_len}", self.lsn)?;
+        for block in self.blocks {
+            write!(f, " #{} {}", block.id, block.relation)?;
+            if block.fork != Fork::Main {
+                write!(f, " fork {}", block.fork)?;
+            }
+            write!(f, " blk {}", block.block)?;
+            match block.image {
+                Some(image) if image.is_applied => f.write_str(" FPW")?,
+                Some(_) => f.write_str(" FPW for WAL verification")?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Record<'_> {

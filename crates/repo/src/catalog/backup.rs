@@ -228,9 +228,10 @@ fn state(
 
 fn unfinished(found: &Found, backup: &CatalogBackup, at: Timestamp, times: LeaseTimes) -> BackupState {
     let Some(meta) = found.objects.get("lease") else {
-        // Writers put their lease before anything else, so nobody is at work here.
+        // Writers put their lease before anything else and remove it after the outcome, so nobody is at work here; and where a manifest
+        // is, an outcome was.
         return match found.has("manifest") && !found.has("expired") {
-            true => BackupState::Interrupted { lapse: Lapse::LeaseRanOut },
+            true => BackupState::Damaged { what: "its outcome is missing".to_owned() },
             false => BackupState::Remains,
         };
     };

@@ -8,9 +8,11 @@
 //! Backups are ordered by timeline, position and time. Names mean nothing.
 
 mod backup;
+mod pin;
 mod wal;
 
 pub use backup::{BackupSizes, BackupState, CatalogBackup, Lapse};
+pub use pin::{pin, unpin};
 pub use wal::{WalListing, WalObject, list_wal};
 
 use crate::layout::{BackupId, Lineage, PackNumber};
@@ -47,6 +49,8 @@ pub struct PackObject {
     pub number: PackNumber,
     /// Its size in bytes.
     pub bytes: u64,
+    /// When it was stored, by the store's clock.
+    pub stored: Timestamp,
 }
 
 /// A reader's lease.
@@ -185,7 +189,7 @@ fn sort_objects(
         entry.touched = entry.touched.max(object.modified);
         match name.strip_prefix("pack/").map(str::parse::<PackNumber>) {
             Some(Ok(number)) => {
-                packs.insert(PackObject { backup: id, number, bytes: object.size });
+                packs.insert(PackObject { backup: id, number, bytes: object.size, stored: object.modified });
             }
             _ if ["lease", "manifest", "outcome", "expired", "pin"].contains(&name) => {
                 entry.objects.insert(name.to_owned(), object);

@@ -28,6 +28,8 @@ pub struct WalListing {
     pub objects: Vec<WalObject>,
     /// History files, of timelines and backups.
     pub histories: Vec<ObjectMeta>,
+    /// Timeline histories that cannot be read, with what is wrong. Their timelines are treated as having no ancestors.
+    pub damaged_histories: Vec<(ObjectMeta, String)>,
     /// Objects that are none of these.
     pub strays: Vec<ObjectMeta>,
 }
@@ -42,7 +44,7 @@ impl WalListing {
 /// Lists the WAL of a lineage; `None` when there is nothing. The segment size is taken from a segment unless it is known.
 ///
 /// # Errors
-/// [`Error::Store`]; [`Error::Damaged`] when a timeline history cannot be read.
+/// [`Error::Store`]. A timeline history that cannot be read is part of the listing.
 pub fn list_wal(
     repository: &Repository,
     lineage: Lineage,
@@ -61,6 +63,7 @@ pub fn list_wal(
         set: WalSet::new(size, []),
         objects: Vec::new(),
         histories: Vec::new(),
+        damaged_histories: Vec::new(),
         strays: Vec::new(),
     };
     for object in objects {
@@ -71,7 +74,15 @@ pub fn list_wal(
         listing.objects.iter().filter(wanted).map(|object| object.segment)
     };
     let set = WalSet::new(size, of_kind(false)).with_partials(of_kind(true));
-    listing.set = set.with_histories(history::read_all(repository, lineage)?);
+    let mut histories = Vec::new();
+    for object in &listing.histories {
+        match history::read_timeline(repository, lineage, object) {
+            Ok(history) => histories.extend(history),
+            Err(error) if error.is_damage() => listing.damaged_histories.push((object.clone(), error.to_string())),
+            Err(error) => return Err(error),
+        }
+    }
+    listing.set = set.with_histories(histories);
     Ok(Some(listing))
 }
 

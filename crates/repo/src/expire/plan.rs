@@ -60,6 +60,8 @@ pub struct ExpirePlan {
     pub mark: Vec<BackupId>,
     /// Backups that are removed now.
     pub sweep: Vec<Sweep>,
+    /// Backups that were pinned after they were marked: they lose the mark.
+    pub unmark: Vec<BackupId>,
     /// Marked backups that are not.
     pub waiting: Vec<Waiting>,
     /// Packs that are removed now.
@@ -79,6 +81,7 @@ impl ExpirePlan {
     pub fn is_empty(&self) -> bool {
         self.revoke.is_empty()
             && self.mark.is_empty()
+            && self.unmark.is_empty()
             && self.sweep.is_empty()
             && self.packs.is_empty()
             && self.wal.remove.is_empty()
@@ -99,6 +102,10 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
     let revoke = revocations(catalog);
     let mark = marks(catalog, &retention);
     let gone: BTreeSet<BackupId> = sweep.iter().map(|sweep| sweep.backup).collect();
+    let pinned = |backup: &&CatalogBackup| {
+        backup.state == BackupState::Published && backup.pin.is_some() && backup.marked.is_some()
+    };
+    let unmark = catalog.backups.iter().filter(pinned).map(|backup| backup.id).collect();
     let (packs, packs_kept) = packs(catalog, &gone, &revoke);
     let drops_lineage = drops_lineage(catalog, options, &gone, &holds);
     let wal = match drops_lineage {
@@ -111,6 +118,7 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
         retention,
         revoke,
         mark,
+        unmark,
         sweep,
         waiting,
         pack_bytes: Bytes(packs.iter().map(|pack| pack.bytes).sum()),
@@ -214,11 +222,13 @@ fn sweeps(catalog: &LineageCatalog, options: &ExpireOptions, holds: &Holds) -> (
                 let Some((marked, mark)) = &backup.marked else { continue };
                 let due = older_than(catalog.at, *marked, options.sweep_after);
                 let held = holds.holds(id);
-                let pinned = backup.pin.is_some() && backup.state != BackupState::Removing;
-                if due && !held && !pinned {
+                if backup.pin.is_some() && backup.state == BackupState::Published {
+                    continue;
+                }
+                if due && !held {
                     sweep.push(Sweep { backup: id, why: mark.why.clone(), keeps_tombstone: false });
                 } else {
-                    waiting.push(wait(id, *marked, options, held, pinned));
+                    waiting.push(wait(id, *marked, options, held));
                 }
             }
             BackupState::Remains if backup.marked.is_some() => {
@@ -230,14 +240,10 @@ fn sweeps(catalog: &LineageCatalog, options: &ExpireOptions, holds: &Holds) -> (
     (sweep, waiting)
 }
 
-fn wait(backup: BackupId, marked: Timestamp, options: &ExpireOptions, held: bool, pinned: bool) -> Waiting {
+fn wait(backup: BackupId, marked: Timestamp, options: &ExpireOptions, held: bool) -> Waiting {
     let from = marked.saturating_add(SignedDuration::try_from(options.sweep_after).unwrap_or_default());
-    let why = match (held, pinned) {
-        (true, _) => "a running backup or a reader holds it",
-        (_, true) => "it was pinned after it was marked; restore it or remove the pin",
-        _ => "its mark is not old enough",
-    };
-    Waiting { backup, from: from.ok().filter(|_| !held && !pinned), why: why.to_owned() }
+    let why = if held { "a running backup or a reader holds it" } else { "its mark is not old enough" };
+    Waiting { backup, from: from.ok().filter(|_| !held), why: why.to_owned() }
 }
 
 /// Packs that nothing refers to once the swept backups are gone. Without knowing every manifest nobody can say which those are.

@@ -76,6 +76,8 @@ pub fn run_expire(
     if let Some(why) = &report.plan.packs_kept {
         progress.note(&format!("no pack is removed: {why}"));
     }
+    let unmark = report.plan.unmark.iter().map(|&backup| lineage.backup(backup).expired()).collect();
+    delete(repository, unmark)?;
     sweep(repository, lineage, &report.plan)?;
     report.swept = report.plan.sweep.iter().map(|sweep| sweep.backup).collect();
     report.bytes.0 += remove_wal(repository, &catalog, &report.plan)?;

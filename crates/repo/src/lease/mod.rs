@@ -49,3 +49,6 @@ impl LeaseTimes {
         now.duration_since(renewed) < SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

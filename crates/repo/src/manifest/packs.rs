@@ -7,7 +7,7 @@
 use crate::Result;
 use crate::error::{Error, Malformed};
 use crate::layout::PackNumber;
-use crate::map::{ExtentRef, FileMap, PackIndex};
+use crate::map::{ExtentPlace, ExtentRef, FileMap, PackIndex};
 use crate::pack::PackInfo;
 use crate::seal::Salt;
 use crate::wire::{Wire, put_text, put_varint};
@@ -80,12 +80,22 @@ impl PackTable {
         self.packs.is_empty()
     }
 
-    /// The packs that `live` names, with the bytes it gives them.
-    pub(super) fn used(&self, live: &BTreeMap<PackIndex, u64>) -> Result<Self> {
-        let packs = live
-            .iter()
-            .map(|(&index, &bytes_live)| Ok((index, PackUse { info: *self.get(index)?, bytes_live })))
-            .collect::<Result<_>>()?;
+    /// The packs that are in use, each with what is used of it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when one is not in the table, or ends before what is used of it: a reader would refuse such a manifest.
+    pub(super) fn used(&self, live: &LivePacks) -> Result<Self> {
+        let mut packs = BTreeMap::new();
+        for (&index, used) in &live.packs {
+            let info = *self.get(index)?;
+            if used.last.is_some_and(|last| !info.can_hold(&last)) {
+                return Err(Error::Refused {
+                    operation: "write a manifest",
+                    reason: format!("a file refers to more of pack {} than there is", info.number),
+                });
+            }
+            packs.insert(index, PackUse { info, bytes_live: used.bytes });
+        }
         Ok(Self { packs })
     }
 
@@ -138,7 +148,32 @@ impl PackTable {
     }
 }
 
+/// What maps refer to, pack by pack.
+#[derive(Debug, Default)]
+pub(super) struct LivePacks {
+    packs: BTreeMap<PackIndex, LivePack>,
+}
+
+#[derive(Debug, Default)]
+struct LivePack {
+    bytes: u64,
+    /// The extent that lies last.
+    last: Option<ExtentPlace>,
+}
+
+impl LivePacks {
+    /// Counts what a map refers to.
+    pub(super) fn add(&mut self, map: &FileMap) {
+        for group in map.extents().chunk_by(|one, next| one.pack == next.pack) {
+            let live = self.packs.entry(group[0].pack).or_default();
+            live.bytes += group.iter().map(live_bytes).sum::<u64>();
+            let last = group.iter().map(ExtentRef::place).max();
+            live.last = live.last.max(last);
+        }
+    }
+}
+
 /// The stored bytes that a file's part of an extent stands for.
-pub(super) fn live_bytes(extent: &ExtentRef) -> u64 {
+fn live_bytes(extent: &ExtentRef) -> u64 {
     u64::from(extent.stored) * u64::from(extent.piece_pages) / u64::from(extent.pages.max(1))
 }

@@ -3,8 +3,8 @@
 use super::entry::{Admission, ChunkEntries};
 use super::index::{Chunk, Index};
 use super::{
-    BackupSummary, CHUNK_BYTES_MAX, FileEntry, INDEX_BYTES_MAX, MAGIC, PackTable, SUMMARY_BYTES_MAX,
-    TRAILER_BYTES, Trailer, header,
+    BackupSummary, CHUNK_BYTES_MAX, FileEntry, INDEX_BYTES_MAX, PackTable, SUMMARY_BYTES_MAX, TRAILER_BYTES,
+    Trailer, header,
 };
 use crate::codec::Decoder;
 use crate::error::Malformed;
@@ -138,7 +138,6 @@ impl Manifest {
     /// # Errors
     /// [`Error::Damaged`], [`Error::UnknownFormat`].
     pub fn check_header(&self) -> Result<()> {
-        debug_assert_eq!(header(&self.repository, self.salt).magic, MAGIC);
         let mut found = [0; HEADER_BYTES as usize];
         self.repository
             .store()

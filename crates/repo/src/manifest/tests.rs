@@ -15,11 +15,12 @@ use summary::{BackupKind, DataDirectory, ServerSettings, Totals};
 
 const SUITES: [Suite; 2] = [Suite::Aes256Gcm, Suite::None];
 
-fn backup() -> BackupId {
+pub(crate) fn backup() -> BackupId {
     "20261122T203500Z-0a1b2c".parse().unwrap()
 }
 
-fn summary() -> BackupSummary {
+/// A summary of some backup of the test lineage.
+pub(crate) fn summary() -> BackupSummary {
     let at = "2026-11-22T20:35:00Z".parse().unwrap();
     BackupSummary {
         id: backup(),
@@ -261,6 +262,8 @@ fn what_a_reader_would_refuse_is_not_written() {
     refuse(&[link("a", "")]);
     refuse(&[FileEntry { kind: FileKind::Directory, ..file("a", 0, 0, 1) }]);
     refuse(&[FileEntry { length: 8192, ..file("a", 0, 0, 1) }]);
+    let error = refuse(&[file("a", 0, 1 << 20, 1)]);
+    assert!(error.contains("more of pack"), "{error}");
     let error = refuse(&[file("a", 1, 0, 1)]);
     assert!(error.contains("number 1"), "{error}");
 }

@@ -2,20 +2,19 @@
 
 use super::entry::{Admission, EntryCoder};
 use super::index::{Chunk, Index};
-use super::packs::live_bytes;
+use super::packs::LivePacks;
 use super::{
     BackupSummary, CHUNK_BYTES, CHUNK_BYTES_MAX, FileEntry, INDEX_BYTES_MAX, PackTable, SUMMARY_BYTES_MAX,
     Trailer, header,
 };
 use crate::codec::{Codec, Encoder};
 use crate::layout::{BackupId, Lineage};
-use crate::map::{PackIndex, blocks_of};
+use crate::map::blocks_of;
 use crate::repository::Repository;
 use crate::seal::{ContentId, IdentityHasher, ObjectKind, Salt, Sealer, Section};
 use crate::{Error, Malformed, Result};
 use pgproof_pg::SystemIdentifier;
 use pgproof_store::{ObjectPath, ObjectWriter, PutMode};
-use std::collections::BTreeMap;
 
 /// A manifest that was written. What a backup's outcome says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub struct ManifestWriter {
     entries: u32,
     chunks: Vec<Chunk>,
     size: u64,
-    live: BTreeMap<PackIndex, u64>,
+    live: LivePacks,
     frame: Vec<u8>,
 }
 
@@ -81,7 +80,7 @@ impl ManifestWriter {
             entries: 0,
             chunks: Vec::new(),
             size: 0,
-            live: BTreeMap::new(),
+            live: LivePacks::default(),
             frame: Vec::new(),
         };
         writer.write(&header(repository, salt).bytes())?;
@@ -106,9 +105,7 @@ impl ManifestWriter {
         }
         self.coder.encode(entry, &mut self.raw);
         self.entries += 1;
-        for extent in entry.map.extents() {
-            *self.live.entry(extent.pack).or_default() += live_bytes(extent);
-        }
+        self.live.add(&entry.map);
         if self.raw.len() >= CHUNK_BYTES {
             self.close_chunk()?;
         }

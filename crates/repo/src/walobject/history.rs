@@ -12,7 +12,7 @@ use crate::record;
 use crate::repository::Repository;
 use crate::{ContentId, Error, Result};
 use pgproof_pg::{ArchiveName, TimelineHistory};
-use pgproof_store::{ObjectPath, PutMode};
+use pgproof_store::{ObjectMeta, ObjectPath, PutMode};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -124,24 +124,22 @@ pub fn fetch(
     Ok(Fetched::Delivered { bytes: record.content.len() as u64 })
 }
 
-/// Every timeline history that is archived.
+/// The timeline history that a listed object holds; `None` for a backup history file, and when it is gone by now.
 ///
 /// # Errors
-/// [`Error::Damaged`] for the first that cannot be read: along an unknown history nothing can be recovered safely.
-pub fn read_all(repository: &Repository, lineage: Lineage) -> Result<Vec<TimelineHistory>> {
-    let objects = repository.store().list(Some(&lineage.history_dir()), None);
-    let objects = objects.map_err(Error::store("list the history files"))?;
-    let mut histories = Vec::new();
-    for object in objects {
-        let Ok(name @ ArchiveName::History(timeline)) = ArchiveName::parse(object.path.name()) else {
-            continue;
-        };
-        let Some(record) = read(repository, lineage, &name)? else { continue };
-        let history = TimelineHistory::parse(timeline, &record.content)
-            .map_err(|error| Error::Damaged { object: object.path.to_string(), what: error.to_string() })?;
-        histories.push(history);
-    }
-    Ok(histories)
+/// [`Error::Damaged`], [`Error::Store`].
+pub fn read_timeline(
+    repository: &Repository,
+    lineage: Lineage,
+    object: &ObjectMeta,
+) -> Result<Option<TimelineHistory>> {
+    let Ok(name @ ArchiveName::History(timeline)) = ArchiveName::parse(object.path.name()) else {
+        return Ok(None);
+    };
+    let Some(record) = read(repository, lineage, &name)? else { return Ok(None) };
+    let history = TimelineHistory::parse(timeline, &record.content);
+    let damaged = |what: String| Error::Damaged { object: object.path.to_string(), what };
+    history.map(Some).map_err(|error| damaged(error.to_string()))
 }
 
 mod hexadecimal {

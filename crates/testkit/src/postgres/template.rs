@@ -5,7 +5,7 @@
 
 use super::builder::Shape;
 use crate::{Account, Server, install};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::{
     fs,
     os::unix::fs::FileExt,
@@ -76,8 +76,8 @@ fn initdb(server: &Server, account: &Account, shape: &Shape, data: &Path) -> Res
     run(&mut command)
 }
 
-/// Writes a new system identifier into `pg_control` and the first page of the only WAL segment, the two places that a
-/// new cluster has it in.
+/// Writes a new system identifier into `pg_control` and the first page of each WAL segment, the two places that a new
+/// cluster has it in.
 fn give_own_identifier(data: &Path) -> Result<()> {
     let identifier: u64 = rand::random();
     let path = data.join("global/pg_control");
@@ -88,15 +88,13 @@ fn give_own_identifier(data: &Path) -> Result<()> {
     control[crc_at..crc_at + 4].copy_from_slice(&crc.to_ne_bytes());
     fs::write(&path, &control)?;
 
-    let mut segments = Vec::new();
     for entry in fs::read_dir(data.join("pg_wal"))? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
-            segments.push(entry.path());
+            let segment = fs::OpenOptions::new().write(true).open(entry.path())?;
+            segment.write_all_at(&identifier.to_ne_bytes(), XLP_SYSID)?;
         }
     }
-    let [segment] = segments.as_slice() else { bail!("a new cluster has one WAL segment, not {segments:?}") };
-    fs::OpenOptions::new().write(true).open(segment)?.write_all_at(&identifier.to_ne_bytes(), XLP_SYSID)?;
     Ok(())
 }
 

@@ -1,0 +1,90 @@
+//! Started as root, commands become the account that owns the data directory.
+//!
+//! A file that root leaves in the repository locks out the archiver, which runs as that account; and only that account's own attempt shows
+//! whether key, configuration and repository can be read by it. The change is made before any thread starts and is never undone.
+
+use crate::config::{Config, RepositoryConfig};
+use pgproof_server::privilege::{Owner, run_as};
+use pgproof_server::ServerError;
+use pgproof_store::StoreConfig;
+use std::path::Path;
+
+/// Becomes `owner` where this process is root and `owner` is not.
+///
+/// # Errors
+/// [`ServerError::Privilege`].
+pub(crate) fn become_owner(owner: Owner) -> Result<(), ServerError> {
+    if Owner::current().is_root() && !owner.is_root() {
+        wait_for_threads();
+        run_as(owner)?;
+    }
+    Ok(())
+}
+
+/// The runtime of a store that was closed a moment ago ends in its own time, and only a single thread can change accounts.
+fn wait_for_threads() {
+    let threads = || std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    for _ in 0..100 {
+        if threads() == 1 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Becomes the owner of the configured data directory, else of the repository's directory, for commands that need no server.
+///
+/// # Errors
+/// As for [`become_owner`].
+pub(crate) fn become_repository_owner(config: &Config) -> Result<(), ServerError> {
+    if !Owner::current().is_root() {
+        return Ok(());
+    }
+    let data = config.instance.pgdata.as_deref().and_then(|path| Owner::of(path).ok());
+    let owner = data.or_else(|| config.repository().ok().as_ref().and_then(repository_owner));
+    owner.map_or(Ok(()), become_owner)
+}
+
+/// The owner of a repository's directory; none in a bucket.
+pub(crate) fn repository_owner(repository: &RepositoryConfig) -> Option<Owner> {
+    match &repository.store {
+        StoreConfig::Directory(directory) => Owner::of(&directory.path).ok(),
+        StoreConfig::S3(_) => None,
+    }
+}
+
+/// The account that packages make for PostgreSQL, if it exists.
+pub(crate) fn postgres() -> Option<Owner> {
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    let fields = passwd.lines().find_map(|line| line.strip_prefix("postgres:"))?;
+    let mut fields = fields.split(':').skip(1);
+    let mut number = || fields.next()?.parse().ok();
+    Some(Owner { uid: number()?, gid: number()? })
+}
+
+/// Makes a directory and those above it, for `owner`; what exists is left as it is. The new ones above belong to this process.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn create_dir_for(path: &Path, owner: Owner, mode: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::DirBuilder::new().mode(mode).create(path)?;
+    give(path, owner)
+}
+
+/// Gives a file or directory to `owner`, where this process is root.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn give(path: &Path, owner: Owner) -> std::io::Result<()> {
+    if Owner::current().is_root() {
+        std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(())
+}

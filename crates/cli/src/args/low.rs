@@ -1,0 +1,449 @@
+//! What was typed: one definition for each argument feeds the parser, `--help`, the man pages and the completions.
+//!
+//! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
+
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use std::path::PathBuf;
+
+/// Makes a running PostgreSQL recoverable, and proves it.
+#[derive(Debug, Parser)]
+#[command(name = "pgproof", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 done, and the answer is bad; 2 wrong usage; 3 could not do it. \
+    `archive get` and `archive push` follow PostgreSQL's rules instead: see docs/manual/exit-codes.md"
+)]
+pub(crate) struct LowArgs {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: LowCommand,
+}
+
+/// Arguments of every command.
+#[derive(Debug, Args)]
+pub(crate) struct GlobalArgs {
+    /// Read this configuration file
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Global options")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the result as one JSON document
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+    /// Never use colour; the variable NO_COLOR does the same
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) no_color: bool,
+    /// Show neither progress nor notes
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub(crate) quiet: bool,
+    /// Show more: every file, every reason
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub(crate) verbose: bool,
+}
+
+/// Which repository, for the commands that use one.
+#[derive(Debug, Args, Default)]
+pub(crate) struct RepositoryArgs {
+    /// Use this repository instead of the configured one: a directory, or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PATH|URL", value_hint = ValueHint::DirPath)]
+    pub(crate) repository: Option<String>,
+    /// File with the age identity that opens the repository
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LowCommand {
+    /// Set up backups and archiving of a running server
+    Init(InitArgs),
+    /// Find everything that would make a backup, the archive or a restore fail
+    Check(CheckArgs),
+    /// Take a backup: the first is full, later ones incremental, each restorable alone
+    Backup(BackupArgs),
+    /// Archive WAL, hand it out, compare the archive with the server
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
+    /// Bring an instant back
+    Restore(RestoreArgs),
+    /// List backups and recovery windows
+    List(ListArgs),
+    /// Show everything about one backup
+    Show(ShowArgs),
+    /// Read the repository again and compare it with what was stored
+    Verify(VerifyArgs),
+    /// Remove backups and WAL that the retention no longer wants
+    Expire(ExpireArgs),
+    /// Keep a backup whatever the retention says
+    Pin(PinArgs),
+    /// Let the retention decide about a backup again
+    Unpin(UnpinArgs),
+    /// Show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands into a directory
+    Man(ManArgs),
+}
+
+/// `pgproof init`
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Data directory of the server; needed when several servers run
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// Where the store listens, when it is not AWS
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// Region of the bucket
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+    /// Store everything readable by whoever reads the repository
+    #[arg(long, conflicts_with = "key_file")]
+    pub(crate) no_encryption: bool,
+    /// Restart the server if a setting needs it
+    #[arg(long)]
+    pub(crate) restart: bool,
+    /// Replace an archive_command or archive_library that is in use
+    #[arg(long)]
+    pub(crate) replace_archive_command: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// `pgproof check`
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Data directory of the server
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// Leave out the test that writes WAL and waits until it is archived
+    #[arg(long)]
+    pub(crate) no_archive_test: bool,
+    /// How long that test waits
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    pub(crate) timeout: String,
+}
+
+/// `pgproof backup`
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Data directory of the server
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// Read and store everything, reuse nothing
+    #[arg(long, conflicts_with = "read_all")]
+    pub(crate) full: bool,
+    /// Read everything, store what changed, and compare with what the WAL said
+    #[arg(long)]
+    pub(crate) read_all: bool,
+    /// Threads that read, compress and store
+    #[arg(short, long, value_name = "N")]
+    pub(crate) processes: Option<u16>,
+    /// How to compress: zstd:LEVEL, lz4 or none
+    #[arg(long, value_name = "CODEC")]
+    pub(crate) compression: Option<String>,
+    /// Show what would be read and why, and store nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `pgproof archive`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// Store a WAL file; for archive_command
+    Push(PushArgs),
+    /// Fetch a WAL file; for restore_command
+    Get(GetArgs),
+    /// Compare the server's position with the archive: lag, gaps, and what repairs each
+    Status(StatusArgs),
+    /// Fetch segments ahead of replay; `archive get` starts it
+    #[command(hide = true)]
+    Prefetch(PrefetchArgs),
+}
+
+/// `pgproof archive push`
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The file to store: %p in archive_command
+    #[arg(value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof archive get`
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// The wanted file: %f in restore_command
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where to put it: %p in restore_command
+    #[arg(value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// Do not fetch segments ahead
+    #[arg(long)]
+    pub(crate) no_prefetch: bool,
+}
+
+/// `pgproof archive status`
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Data directory of the server
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof archive prefetch`
+#[derive(Debug, Args)]
+pub(crate) struct PrefetchArgs {
+    /// Data directory whose replay is served
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pgdata: PathBuf,
+    /// The segment after which to begin
+    #[arg(value_name = "NAME")]
+    pub(crate) after: String,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof restore`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("target").multiple(false))]
+pub(crate) struct RestoreArgs {
+    /// Directory to restore into; empty, absent, or with --delta an existing data directory
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// Recover as far as the archive goes; this is what happens without any target
+    #[arg(long, group = "target", help_heading = "Target")]
+    pub(crate) latest: bool,
+    /// Recover to this time, such as '2026-11-22 14:05:00+01'
+    #[arg(long, group = "target", value_name = "TIME", help_heading = "Target")]
+    pub(crate) time: Option<String>,
+    /// Recover to this WAL position
+    #[arg(long, group = "target", value_name = "LSN", help_heading = "Target")]
+    pub(crate) lsn: Option<String>,
+    /// Recover to this transaction
+    #[arg(long, group = "target", value_name = "XID", help_heading = "Target")]
+    pub(crate) xid: Option<u32>,
+    /// Recover to this restore point (pg_create_restore_point)
+    #[arg(long, group = "target", value_name = "NAME", help_heading = "Target")]
+    pub(crate) name: Option<String>,
+    /// Recover only until the backup is consistent
+    #[arg(long, group = "target", help_heading = "Target")]
+    pub(crate) immediate: bool,
+    /// Stop just before the target instead of just after
+    #[arg(long, help_heading = "Target")]
+    pub(crate) exclusive: bool,
+    /// Follow this timeline: latest, current (the backup's own) or a number
+    #[arg(long, value_name = "TIMELINE", default_value = "latest", help_heading = "Target")]
+    pub(crate) timeline: String,
+    /// Start from this backup instead of the best one
+    #[arg(long, value_name = "BACKUP", help_heading = "Target")]
+    pub(crate) backup: Option<String>,
+    /// Restore this lineage, when the repository holds several
+    #[arg(long, value_name = "SYSTEM-ID", help_heading = "Target")]
+    pub(crate) system: Option<String>,
+    /// What the server does at the target
+    #[arg(long, value_enum, default_value_t = LowTargetAction::Promote, value_name = "ACTION", help_heading = "Target")]
+    pub(crate) target_action: LowTargetAction,
+    /// End before a gap in the archived WAL instead of refusing to lose what lies behind it
+    #[arg(long, help_heading = "Target")]
+    pub(crate) accept_gap: bool,
+    /// Write only what differs onto the existing data directory
+    #[arg(long)]
+    pub(crate) delta: bool,
+    /// With --delta: whatever is in the directory may be overwritten or removed
+    #[arg(long, requires = "delta")]
+    pub(crate) force: bool,
+    /// Put a tablespace, by name or number, into another directory; may be repeated
+    #[arg(long, value_name = "NAME=DIR", action = ArgAction::Append)]
+    pub(crate) tablespace: Vec<String>,
+    /// Put every other tablespace into a directory of its own below this one
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) tablespace_root: Option<PathBuf>,
+    /// Restore configuration that lay outside the data directory into this one
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) external: Option<PathBuf>,
+    /// Go on archiving into the repository: the old server's pushes are refused from now on
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// Start the server, wait for the target, and report
+    #[arg(long)]
+    pub(crate) start: bool,
+    /// Port of the started server
+    #[arg(long, value_name = "PORT", requires = "start")]
+    pub(crate) port: Option<u16>,
+    /// How long the started server may take to reach the target
+    #[arg(long, value_name = "DURATION", requires = "start")]
+    pub(crate) timeout: Option<String>,
+    /// Threads that fetch, check and write
+    #[arg(short, long, value_name = "N")]
+    pub(crate) processes: Option<u16>,
+    /// Show what would be done and how long it should take, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `--target-action`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LowTargetAction {
+    /// Become a primary on a new timeline
+    Promote,
+    /// Stay read-only, to look around
+    Pause,
+    /// Stop
+    Shutdown,
+}
+
+/// `pgproof list`
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof show`
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The backup, its beginning if that is unique, or `latest`
+    #[arg(value_name = "BACKUP", default_value = "latest")]
+    pub(crate) backup: String,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof verify`
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// Verify only this system, when the repository holds several
+    #[arg(long, value_name = "SYSTEM-ID")]
+    pub(crate) system: Option<String>,
+    /// Do not read again what a verification read within this duration
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) skip_within: Option<String>,
+    /// Threads that read
+    #[arg(short, long, value_name = "N")]
+    pub(crate) processes: Option<u16>,
+}
+
+/// `pgproof expire`
+#[derive(Debug, Args)]
+pub(crate) struct ExpireArgs {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// Keep the newest so many backups
+    #[arg(long, value_name = "N", help_heading = "Retention (instead of the configured one)")]
+    pub(crate) keep_last: Option<u32>,
+    /// Keep what is needed to reach any instant within this duration
+    #[arg(long, value_name = "DURATION", help_heading = "Retention (instead of the configured one)")]
+    pub(crate) keep_within: Option<String>,
+    /// Keep one backup for each of so many days
+    #[arg(long, value_name = "N", help_heading = "Retention (instead of the configured one)")]
+    pub(crate) keep_daily: Option<u32>,
+    /// Keep one backup for each of so many weeks
+    #[arg(long, value_name = "N", help_heading = "Retention (instead of the configured one)")]
+    pub(crate) keep_weekly: Option<u32>,
+    /// Keep one backup for each of so many months
+    #[arg(long, value_name = "N", help_heading = "Retention (instead of the configured one)")]
+    pub(crate) keep_monthly: Option<u32>,
+    /// Keep one backup for each of so many years
+    #[arg(long, value_name = "N", help_heading = "Retention (instead of the configured one)")]
+    pub(crate) keep_yearly: Option<u32>,
+    /// Let go of a whole system, whatever the rules say; pins still hold; may be repeated
+    #[arg(long, value_name = "SYSTEM-ID", action = ArgAction::Append)]
+    pub(crate) drop_lineage: Vec<String>,
+    /// How long marked backups wait before they are removed
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) sweep_after: Option<String>,
+    /// Show what would be removed and why the rest is kept, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `pgproof pin`
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    /// The backup, its beginning if that is unique, or `latest`
+    #[arg(value_name = "BACKUP")]
+    pub(crate) backup: String,
+    /// Why it is kept; `list` shows it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof unpin`
+#[derive(Debug, Args)]
+pub(crate) struct UnpinArgs {
+    /// The backup, its beginning if that is unique, or `latest`
+    #[arg(value_name = "BACKUP")]
+    pub(crate) backup: String,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof config`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show every setting in effect and who said so
+    Explain(ExplainArgs),
+}
+
+/// `pgproof config explain`
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Only settings whose name contains this
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Data directory of the server
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof completions`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `pgproof man`
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write one page for each command into this directory instead
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definitions_are_consistent() {
+        LowArgs::command().debug_assert();
+    }
+}

@@ -1,0 +1,4 @@
+//! Arguments in two stages: [`low`] is what was typed, [`high`] what it means.
+
+pub(crate) mod high;
+pub(crate) mod low;

@@ -1,0 +1,131 @@
+//! `pgproof backup`.
+
+use crate::account;
+use crate::args::high::Context;
+use crate::args::low::BackupArgs;
+use crate::config::BackupConfig;
+use crate::exit::Exit;
+use crate::printer::{Align, Page, Report, Table};
+use crate::{instance, repository};
+use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind};
+use pgproof_base::{Bytes, human_duration};
+use std::time::Duration;
+
+pub(crate) fn backup(args: &BackupArgs, context: &Context) -> anyhow::Result<Exit> {
+    let config = context.config()?;
+    let instance = instance::find(&config.instance)?;
+    account::become_owner(instance.owner)?;
+    let repository = repository::open(&config)?;
+    let options = options(args, &config.backup);
+    let connect = instance::connect_options(&config.instance, &instance);
+    let mut cluster = Cluster::open(&connect, Some(&instance.data_directory))?;
+    let report = pgproof_backup::run(&repository, &mut cluster, &options, &context.talk)?;
+    context.talk.clear();
+    context.printer.report("backup", &report)?;
+    Ok(if report.is_good() { Exit::Done } else { Exit::BadAnswer })
+}
+
+fn options(args: &BackupArgs, config: &BackupConfig) -> BackupOptions {
+    let defaults = BackupOptions::default();
+    BackupOptions {
+        kind: match (args.full, args.read_all) {
+            (true, _) => Kind::Full,
+            (_, true) => Kind::Check,
+            _ => Kind::Auto,
+        },
+        fast_checkpoint: config.fast_checkpoint,
+        workers: config.processes.unwrap_or(defaults.workers),
+        codec: config.compression,
+        archive_timeout: config.archive_timeout,
+        pack_bytes: config.pack_size.0,
+        ..defaults
+    }
+}
+
+impl Report for BackupReport {
+    fn render(&self, page: &mut Page) {
+        let kind = match &self.base {
+            None => "full".to_owned(),
+            Some(base) => format!("incremental since {base}"),
+        };
+        let verdict = if self.is_good() { "complete" } else { "has bad pages, and does not count" };
+        page.line(format!("backup {} is {verdict}: {kind}", self.id));
+        page.field("taken in", human_duration(self.elapsed));
+        page.field("cluster", format!("{} in {} files", Bytes(self.bytes_logical), self.files));
+        page.field("read", rate(self.bytes_read, self.stages.copy_s));
+        page.field("stored", stored(self));
+        let checks = match self.checksums {
+            false => "the cluster has none".to_owned(),
+            true => format!("{} pages verified, {} bad", self.pages_verified, self.bad_pages.len()),
+        };
+        page.field("page checksums", checks);
+        page.field("consistent at", format!("{} on timeline {}", self.stop_lsn, self.timeline));
+        render_bad_pages(self, page);
+        if self.base.is_some() {
+            render_reasons(self, page);
+        }
+        for gap in &self.gaps {
+            page.line(format!("  note: {gap}; contents were compared"));
+        }
+        for (id, why) in &self.passed_over {
+            page.line(format!("  note: backup {id} was not built upon: {why}"));
+        }
+        for path in &self.skipped {
+            page.line(format!("  note: {path} is no file, and was left out"));
+        }
+    }
+}
+
+fn stored(report: &BackupReport) -> String {
+    let mut text = Bytes(report.bytes_stored + report.bytes_manifest).to_string();
+    if report.bytes_salvaged > 0 {
+        text += &format!(", and {} that an interrupted backup had stored", Bytes(report.bytes_salvaged));
+    }
+    text
+}
+
+fn rate(bytes: u64, seconds: f64) -> String {
+    if seconds < 0.05 {
+        return Bytes(bytes).to_string();
+    }
+    let copy = human_duration(Duration::from_secs_f64(seconds));
+    format!("{} in {copy}, {}/s", Bytes(bytes), Bytes((bytes as f64 / seconds) as u64))
+}
+
+fn render_bad_pages(report: &BackupReport, page: &mut Page) {
+    for bad in &report.bad_pages {
+        let place = match (&bad.database, &bad.relation) {
+            (Some(database), Some(relation)) => format!("{relation} in database {database}"),
+            _ => bad.path.clone(),
+        };
+        page.line(format!("  bad page: {place}, fork {}, block {}", bad.fork, bad.block));
+    }
+    if !report.bad_pages.is_empty() {
+        page.line("  the last good backup stays; see docs/manual/backup.md, \"When pages are bad\"");
+    }
+}
+
+fn render_reasons(report: &BackupReport, page: &mut Page) {
+    let columns =
+        [("why read", Align::Left), ("files", Align::Right), ("size", Align::Right), ("read", Align::Right)];
+    let mut table = Table::new(&columns);
+    for (reason, total) in &report.reasons {
+        let name = serde_json::to_value(reason).ok();
+        let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        table.row(vec![
+            name,
+            total.files.to_string(),
+            Bytes(total.bytes).to_string(),
+            Bytes(total.bytes_read).to_string(),
+        ]);
+    }
+    page.gap();
+    page.table(&table);
+    if page.is_verbose() {
+        page.gap();
+        for file in &report.files_read {
+            let bytes = Bytes(file.bytes);
+            page.line(format!("  {} ({bytes}, {:?})", file.path, file.reason));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One file for each verb: what it means, how it is done by the libraries, how its report reads.
+
+mod archive;
+mod backup;
+mod check;
+mod completions;
+mod config;
+mod expire;
+mod init;
+mod list;
+mod pin;
+mod restore;
+mod restore_text;
+mod show;
+mod start;
+mod verify;
+
+use crate::args::high::Context;
+use crate::args::low::{ConfigCommand, LowArgs, LowCommand};
+use crate::exit::Exit;
+
+/// The command's name, as JSON documents carry it.
+pub(crate) fn name(command: &LowCommand) -> &'static str {
+    use crate::args::low::ArchiveCommand as Archive;
+    match command {
+        LowCommand::Init(_) => "init",
+        LowCommand::Check(_) => "check",
+        LowCommand::Backup(_) => "backup",
+        LowCommand::Archive(Archive::Push(_)) => "archive push",
+        LowCommand::Archive(Archive::Get(_)) => "archive get",
+        LowCommand::Archive(Archive::Status(_)) => "archive status",
+        LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
+        LowCommand::Restore(_) => "restore",
+        LowCommand::List(_) => "list",
+        LowCommand::Show(_) => "show",
+        LowCommand::Verify(_) => "verify",
+        LowCommand::Expire(_) => "expire",
+        LowCommand::Pin(_) => "pin",
+        LowCommand::Unpin(_) => "unpin",
+        LowCommand::Config(ConfigCommand::Explain(_)) => "config explain",
+        LowCommand::Completions(_) => "completions",
+        LowCommand::Man(_) => "man",
+    }
+}
+
+/// Carries out a command.
+pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
+    use crate::args::low::ArchiveCommand as Archive;
+    match &low.command {
+        LowCommand::Init(args) => init::init(args, context),
+        LowCommand::Check(args) => check::check(args, context),
+        LowCommand::Backup(args) => backup::backup(args, context),
+        LowCommand::Archive(Archive::Push(args)) => archive::archive_push(args, context),
+        LowCommand::Archive(Archive::Get(args)) => archive::archive_get(args, context),
+        LowCommand::Archive(Archive::Status(args)) => archive::archive_status(args, context),
+        LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
+        LowCommand::Restore(args) => restore::restore(args, context),
+        LowCommand::List(_) => list::list(context),
+        LowCommand::Show(args) => show::show(args, context),
+        LowCommand::Verify(args) => verify::verify(args, context),
+        LowCommand::Expire(args) => expire::expire(args, context),
+        LowCommand::Pin(args) => pin::pin(args, context),
+        LowCommand::Unpin(args) => pin::unpin(args, context),
+        LowCommand::Config(ConfigCommand::Explain(args)) => config::explain(args, context),
+        LowCommand::Completions(args) => completions::completions(args, context),
+        LowCommand::Man(args) => completions::man(args, context),
+    }
+}

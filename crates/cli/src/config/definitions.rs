@@ -1,0 +1,475 @@
+//! Every setting of `pgproof.toml`, once: this table feeds the reader, `config explain`, the file that `init` writes and
+//! `docs/manual/configuration.md`.
+//!
+//! A setting that is not here does not exist, and a setting that is here is read somewhere: `settings.rs` asks for each by name, and a
+//! test compares the two. Ranges are checked when the file is read, so that a typing error is found by `check` and not by the
+//! first backup.
+
+/// The tables of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Section {
+    /// `[instance]`
+    Instance,
+    /// `[repository.NAME]`
+    Repository,
+    /// `[backup]`
+    Backup,
+    /// `[archive]`
+    Archive,
+    /// `[retention]`
+    Retention,
+}
+
+impl Section {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Instance, Self::Repository, Self::Backup, Self::Archive, Self::Retention];
+
+    /// The table's name in the file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Repository => "repository",
+            Self::Backup => "backup",
+            Self::Archive => "archive",
+            Self::Retention => "retention",
+        }
+    }
+
+    /// What the table is about.
+    pub(crate) fn doc(self) -> &'static str {
+        match self {
+            Self::Instance => "The PostgreSQL server that is backed up.",
+            Self::Repository => {
+                "Where backups and WAL are kept. NAME is yours to choose. Exactly one repository is supported now."
+            }
+            Self::Backup => "How `pgproof backup` works.",
+            Self::Archive => "How `pgproof archive push` and `pgproof archive get` work.",
+            Self::Retention => {
+                "What `pgproof expire` keeps. A backup is kept when any rule, a pin or a running restore wants it. The newest good \
+                 backup is always kept. Without any `keep_` setting, nothing expires."
+            }
+        }
+    }
+}
+
+/// What a setting's value looks like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    /// Any text.
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// An absolute path.
+    Path,
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number in this range.
+    Integer { min: i64, max: i64 },
+    /// Bytes with PostgreSQL's units, in this range.
+    Size { min: u64, max: u64 },
+    /// A duration with PostgreSQL's units, of at least so many milliseconds.
+    Duration { min_ms: u64 },
+    /// `zstd:LEVEL`, `lz4` or `none`.
+    Compression,
+}
+
+impl Kind {
+    /// How the reference describes it.
+    pub(crate) fn describe(self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Secret => "text, never shown".to_owned(),
+            Self::Path => "absolute path".to_owned(),
+            Self::Boolean => "true or false".to_owned(),
+            Self::Integer { min, max: i64::MAX } => format!("whole number, at least {min}"),
+            Self::Integer { min, max } => format!("whole number, {min} to {max}"),
+            Self::Size { min, max } => {
+                format!("size, {} to {}", pgproof_base::Bytes(min), pgproof_base::Bytes(max))
+            }
+            Self::Duration { min_ms: 0 } => "duration".to_owned(),
+            Self::Duration { min_ms } => {
+                let min = pgproof_base::human_duration(std::time::Duration::from_millis(min_ms));
+                format!("duration, at least {min}")
+            }
+            Self::Compression => "`zstd:1` to `zstd:22`, `lz4` or `none`".to_owned(),
+        }
+    }
+}
+
+/// What counts when nobody sets it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Otherwise {
+    /// This value.
+    Value(&'static str),
+    /// Found out when it is needed; the text says how.
+    Found(&'static str),
+}
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) section: Section,
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) otherwise: Otherwise,
+    /// A variable of libpq, the server or AWS that is asked when neither flag, `PGPROOF_` variable nor file says anything.
+    pub(crate) variable: Option<&'static str>,
+    /// A value as the file could have it.
+    pub(crate) example: &'static str,
+    /// What it does and why one would change it.
+    pub(crate) doc: &'static str,
+}
+
+const COUNT: Kind = Kind::Integer { min: 1, max: i64::MAX };
+
+/// All settings, in the order of the file and of the reference.
+pub(crate) const KEYS: &[Key] = &[
+    Key {
+        section: Section::Instance,
+        name: "pgdata",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("the running server's, where there is exactly one"),
+        variable: Some("PGDATA"),
+        example: "\"/var/lib/postgresql/17/main\"",
+        doc: "The data directory. `archive push` and `archive get` do not use it: PostgreSQL runs them inside the data directory that they serve.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "port",
+        kind: Kind::Integer { min: 1, max: 65_535 },
+        otherwise: Otherwise::Found("what `postmaster.pid` in the data directory says, else 5432"),
+        variable: Some("PGPORT"),
+        example: "5432",
+        doc: "The server's port; it is also part of the name of its Unix socket.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "socket_directory",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("what `postmaster.pid` says"),
+        variable: None,
+        example: "\"/var/run/postgresql\"",
+        doc: "Directory of the server's Unix socket.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "host",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("the Unix socket"),
+        variable: Some("PGHOST"),
+        example: "\"127.0.0.1\"",
+        doc: "Name or address to connect to instead of the Unix socket. The data directory must be on this host all the same: its files are read directly.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "user",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("the owner of the data directory"),
+        variable: Some("PGUSER"),
+        example: "\"postgres\"",
+        doc: "Role to connect as. It needs to be a superuser for `init`; for backups, see docs/manual/backup.md.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "database",
+        kind: Kind::Text,
+        otherwise: Otherwise::Value("postgres"),
+        variable: Some("PGDATABASE"),
+        example: "\"postgres\"",
+        doc: "Database to connect to. Every backup covers the whole cluster whatever is named here.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "path",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("none; `path` or `url` is needed"),
+        variable: None,
+        example: "\"/var/lib/pgproof/main\"",
+        doc: "Directory of the repository. Put it on another disk than the data directory, better on another host (NFS and the like work).",
+    },
+    Key {
+        section: Section::Repository,
+        name: "url",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("none; `path` or `url` is needed"),
+        variable: None,
+        example: "\"s3://bucket/prefix\"",
+        doc: "Bucket and prefix of a repository in S3 or a store that speaks its protocol.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "key_file",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("none; needed when the repository is encrypted"),
+        variable: None,
+        example: "\"/etc/pgproof/main.key\"",
+        doc: "age identity that opens the repository. Without this file an encrypted repository cannot be read by anybody: keep a copy elsewhere.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "endpoint",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("AWS's own for the region"),
+        variable: Some("AWS_ENDPOINT_URL"),
+        example: "\"https://minio.example.org:9000\"",
+        doc: "Where the store listens, when it is not AWS.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "region",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("us-east-1"),
+        variable: Some("AWS_REGION"),
+        example: "\"eu-central-1\"",
+        doc: "Region of the bucket; part of every signature.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "path_style",
+        kind: Kind::Boolean,
+        otherwise: Otherwise::Found("true when an endpoint is set"),
+        variable: None,
+        example: "true",
+        doc: "Whether the bucket is part of the path (`https://host/bucket/key`) instead of the host name. MinIO, Ceph and most others want true.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "access_key_id",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("none"),
+        variable: Some("AWS_ACCESS_KEY_ID"),
+        example: "\"AKIA...\"",
+        doc: "Name of the credentials.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "secret_access_key",
+        kind: Kind::Secret,
+        otherwise: Otherwise::Found("none"),
+        variable: Some("AWS_SECRET_ACCESS_KEY"),
+        example: "\"...\"",
+        doc: "The secret itself. `secret_access_key_file` keeps it out of this file.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "secret_access_key_file",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"/etc/pgproof/main.s3-secret\"",
+        doc: "File whose first line is the secret. The server's own user must be able to read it, nobody else should.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "session_token",
+        kind: Kind::Secret,
+        otherwise: Otherwise::Found("none"),
+        variable: Some("AWS_SESSION_TOKEN"),
+        example: "\"...\"",
+        doc: "Token that belongs to temporary credentials.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "allow_http",
+        kind: Kind::Boolean,
+        otherwise: Otherwise::Value("false"),
+        variable: None,
+        example: "false",
+        doc: "Whether an endpoint without TLS (`http://`) is accepted.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "bulk_delete",
+        kind: Kind::Boolean,
+        otherwise: Otherwise::Value("true"),
+        variable: None,
+        example: "true",
+        doc: "Whether the store can remove many objects with one request (DeleteObjects). Some that speak S3 cannot.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "request_timeout",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("30s"),
+        variable: None,
+        example: "\"30s\"",
+        doc: "How long one request to S3 may take, besides the transfer of its bytes.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "retry_for",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("60s"),
+        variable: None,
+        example: "\"60s\"",
+        doc: "How long a failing request to S3 is repeated. PostgreSQL repeats a failed `archive_command` by itself, so this need not be long.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "processes",
+        kind: Kind::Integer { min: 1, max: 16 },
+        otherwise: Otherwise::Found("one for each processor, at most 16"),
+        variable: None,
+        example: "2",
+        doc: "Threads that read, check, compress and store. Each takes memory; more than the processors gain nothing. `restore` and `verify` use it too.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "compression",
+        kind: Kind::Compression,
+        otherwise: Otherwise::Value("zstd:3"),
+        variable: None,
+        example: "\"zstd:3\"",
+        doc: "How pages are compressed. May be changed at any time: every stored piece says how it was made.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "fast_checkpoint",
+        kind: Kind::Boolean,
+        otherwise: Otherwise::Value("true"),
+        variable: None,
+        example: "true",
+        doc: "Whether the server's checkpoint at the start is immediate. With false it is spread over minutes, which spares a busy disk.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "archive_timeout",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Value("60s"),
+        variable: None,
+        example: "\"60s\"",
+        doc: "How long a backup waits at its end for the archive to hold its last WAL. Without that WAL it could not be restored, so it fails.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "pack_size",
+        kind: Kind::Size { min: 1 << 20, max: 1 << 30 },
+        otherwise: Otherwise::Value("32MB"),
+        variable: None,
+        example: "\"32MB\"",
+        doc: "A stored object is closed when it has grown to this size. Larger ones mean fewer objects, and more work lost when a backup is killed.",
+    },
+    Key {
+        section: Section::Archive,
+        name: "compression",
+        kind: Kind::Compression,
+        otherwise: Otherwise::Value("zstd:1"),
+        variable: None,
+        example: "\"zstd:1\"",
+        doc: "How WAL is compressed. PostgreSQL waits for it, so speed counts more than for backups.",
+    },
+    Key {
+        section: Section::Archive,
+        name: "read_ahead",
+        kind: Kind::Integer { min: 0, max: 64 },
+        otherwise: Otherwise::Value("8"),
+        variable: None,
+        example: "8",
+        doc: "How many segments `archive get` fetches ahead of the one that PostgreSQL asks for. 0 fetches none.",
+    },
+    Key {
+        section: Section::Retention,
+        name: "keep_last",
+        kind: COUNT,
+        otherwise: Otherwise::Found("no rule"),
+        variable: None,
+        example: "7",
+        doc: "Keep the newest so many backups.",
+    },
+    Key {
+        section: Section::Retention,
+        name: "keep_within",
+        kind: Kind::Duration { min_ms: 0 },
+        otherwise: Otherwise::Found("no rule"),
+        variable: None,
+        example: "\"14d\"",
+        doc: "Keep every backup that was finished within this duration before now.",
+    },
+    Key {
+        section: Section::Retention,
+        name: "wal_within",
+        kind: Kind::Duration { min_ms: 0 },
+        otherwise: Otherwise::Found("all WAL since the oldest kept backup"),
+        variable: None,
+        example: "\"14d\"",
+        doc: "Keep WAL so that every instant within this duration before now can be reached. Older backups keep only the WAL that makes them consistent, so that they bring back their own end and nothing after it.",
+    },
+    Key {
+        section: Section::Retention,
+        name: "keep_daily",
+        kind: COUNT,
+        otherwise: Otherwise::Found("no rule"),
+        variable: None,
+        example: "7",
+        doc: "Keep the newest backup of each of so many days that have one. Days, weeks, months and years are those of UTC.",
+    },
+    Key {
+        section: Section::Retention,
+        name: "keep_weekly",
+        kind: COUNT,
+        otherwise: Otherwise::Found("no rule"),
+        variable: None,
+        example: "4",
+        doc: "The same for weeks, which begin on Monday.",
+    },
+    Key {
+        section: Section::Retention,
+        name: "keep_monthly",
+        kind: COUNT,
+        otherwise: Otherwise::Found("no rule"),
+        variable: None,
+        example: "12",
+        doc: "The same for months.",
+    },
+    Key {
+        section: Section::Retention,
+        name: "keep_yearly",
+        kind: COUNT,
+        otherwise: Otherwise::Found("no rule"),
+        variable: None,
+        example: "5",
+        doc: "The same for years.",
+    },
+    Key {
+        section: Section::Retention,
+        name: "sweep_after",
+        kind: Kind::Duration { min_ms: 0 },
+        otherwise: Otherwise::Value("1h"),
+        variable: None,
+        example: "\"1h\"",
+        doc: "How long a backup stays marked before what only it needs is removed, by the store's clock. It lets a restore that began a moment ago say that it needs it.",
+    },
+];
+
+/// The setting of that name, if there is one.
+pub(crate) fn find(section: Section, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::check_value;
+
+    #[test]
+    fn every_default_and_example_is_a_valid_value() {
+        for key in KEYS {
+            if let Otherwise::Value(value) = key.otherwise {
+                check_value(key.kind, value).unwrap_or_else(|why| panic!("default of {}: {why}", key.name));
+            }
+            check_value(key.kind, key.example.trim_matches('"'))
+                .unwrap_or_else(|why| panic!("example of {}: {why}", key.name));
+        }
+    }
+
+    #[test]
+    fn names_are_unique_in_their_section() {
+        for (i, key) in KEYS.iter().enumerate() {
+            assert!(
+                !KEYS[..i].iter().any(|k| k.section == key.section && k.name == key.name),
+                "{}",
+                key.name
+            );
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Which value of each setting counts, and who said so.
+//!
+//! A flag beats a `PGPROOF_` variable, which beats the file, which beats the variables of libpq and AWS. Those come last because
+//! they are ambient: a `PGDATA` in somebody's profile names whatever server they like to work on, and a backup of another
+//! cluster than the file's would be a worse surprise than a variable that is not heeded.
+
+use super::ConfigError;
+use super::definitions::{KEYS, Key, Kind, Otherwise, Section, find};
+use super::read::{FileValues, nearest};
+use super::value::{FromValue, check_value};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Who said a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub(crate) enum Origin {
+    /// Nobody; this counts otherwise.
+    Default,
+    /// A line of the file.
+    File { path: PathBuf, line: usize },
+    /// A variable of the environment.
+    Environment { name: String },
+    /// An argument.
+    Flag { name: String },
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment { name } => write!(f, "environment variable {name}"),
+            Self::Flag { name } => f.write_str(name),
+        }
+    }
+}
+
+/// One setting as it counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    pub(crate) key: &'static Key,
+    pub(crate) repository: Option<String>,
+    /// None when nobody set it and there is no fixed default.
+    pub(crate) text: Option<String>,
+    pub(crate) origin: Origin,
+}
+
+impl Setting {
+    /// Its name as the reference writes it: `backup.processes`, `repository.main.path`.
+    pub(crate) fn name(&self) -> String {
+        qualified(self.key, self.repository.as_deref())
+    }
+
+    fn error(&self, why: &str) -> ConfigError {
+        let shown =
+            if self.key.kind == Kind::Secret { "(hidden)" } else { self.text.as_deref().unwrap_or("") };
+        ConfigError::Value {
+            origin: self.origin.clone(),
+            name: self.name(),
+            value: shown.to_owned(),
+            why: why.to_owned(),
+        }
+    }
+}
+
+fn qualified(key: &Key, repository: Option<&str>) -> String {
+    match repository {
+        Some(repository) => format!("{}.{repository}.{}", key.section.name(), key.name),
+        None => format!("{}.{}", key.section.name(), key.name),
+    }
+}
+
+/// A value given as an argument of the command.
+#[derive(Debug, Clone)]
+pub(crate) struct FlagValue {
+    pub(crate) section: Section,
+    pub(crate) name: &'static str,
+    pub(crate) text: String,
+    /// The flag as typed, for messages: `--pgdata`.
+    pub(crate) flag: &'static str,
+}
+
+/// All settings as they count.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) all: Vec<Setting>,
+    pub(crate) repositories: Vec<String>,
+}
+
+/// The name of a repository that only flags or variables describe.
+const UNNAMED: &str = "main";
+
+/// Settles every setting. `environment` holds all variables of the process.
+///
+/// # Errors
+/// A value that cannot be used, with its origin; a misspelt `PGPROOF_` variable.
+pub(crate) fn settle(
+    file: Option<(&Path, &FileValues)>,
+    environment: &BTreeMap<String, String>,
+    flags: &[FlagValue],
+) -> Result<Settings, ConfigError> {
+    let mut repositories: Vec<String> = file
+        .iter()
+        .flat_map(|(_, values)| values.repositories.iter().map(|(name, _)| name.clone()))
+        .collect();
+    let described_elsewhere = flags.iter().any(|flag| flag.section == Section::Repository)
+        || environment
+            .keys()
+            .any(|name| name.starts_with(&variable_prefix(Section::Repository, Some(UNNAMED))));
+    if repositories.is_empty() && described_elsewhere {
+        repositories.push(UNNAMED.to_owned());
+    }
+    refuse_unknown_variables(environment, &repositories)?;
+
+    let mut all = Vec::new();
+    for key in KEYS {
+        if key.section == Section::Repository {
+            for name in &repositories {
+                all.push(settle_one(key, Some(name), file, environment, flags)?);
+            }
+        } else {
+            all.push(settle_one(key, None, file, environment, flags)?);
+        }
+    }
+    Ok(Settings { all, repositories })
+}
+
+fn settle_one(
+    key: &'static Key,
+    repository: Option<&str>,
+    file: Option<(&Path, &FileValues)>,
+    environment: &BTreeMap<String, String>,
+    flags: &[FlagValue],
+) -> Result<Setting, ConfigError> {
+    let from_flag = || {
+        let flag = flags.iter().rev().find(|flag| flag.section == key.section && flag.name == key.name)?;
+        Some((flag.text.clone(), Origin::Flag { name: flag.flag.to_owned() }))
+    };
+    let from_variable = |name: String| {
+        let text = environment.get(&name)?.clone();
+        (!text.is_empty()).then_some((text, Origin::Environment { name }))
+    };
+    let from_file = || {
+        let (path, values) = file?;
+        let is_ours =
+            |v: &&super::read::FileValue| std::ptr::eq(v.key, key) && v.repository.as_deref() == repository;
+        let value = values.values.iter().find(is_ours)?;
+        Some((value.text.clone(), Origin::File { path: path.to_owned(), line: value.line }))
+    };
+    let own_variable = format!("{}{}", variable_prefix(key.section, repository), key.name.to_uppercase());
+    let said = from_flag()
+        .or_else(|| from_variable(own_variable))
+        .or_else(from_file)
+        .or_else(|| from_variable(key.variable?.to_owned()));
+    let (text, origin) = match (said, key.otherwise) {
+        (Some((text, origin)), _) => (Some(text), origin),
+        (None, Otherwise::Value(text)) => (Some(text.to_owned()), Origin::Default),
+        (None, Otherwise::Found(_)) => (None, Origin::Default),
+    };
+    let setting = Setting { key, repository: repository.map(str::to_owned), text, origin };
+    if let Some(text) = &setting.text {
+        check_value(key.kind, text).map_err(|why| setting.error(&why))?;
+    }
+    Ok(setting)
+}
+
+fn variable_prefix(section: Section, repository: Option<&str>) -> String {
+    let section = section.name().to_uppercase();
+    match repository {
+        Some(name) => format!("PGPROOF_{section}_{}_", name.to_uppercase().replace('-', "_")),
+        None => format!("PGPROOF_{section}_"),
+    }
+}
+
+/// Only names that begin like one of our tables: `PGPROOF_CONFIG` and whatever other programs may set are none of these.
+fn refuse_unknown_variables(
+    environment: &BTreeMap<String, String>,
+    repositories: &[String],
+) -> Result<(), ConfigError> {
+    let mut known = Vec::new();
+    for key in KEYS {
+        if key.section == Section::Repository {
+            let names = repositories.iter().map(|name| variable_prefix(key.section, Some(name)));
+            known.extend(names.map(|prefix| prefix + &key.name.to_uppercase()));
+        } else {
+            known.push(variable_prefix(key.section, None) + &key.name.to_uppercase());
+        }
+    }
+    let of_ours = |name: &&String| {
+        Section::ALL.iter().any(|section| name.starts_with(&variable_prefix(*section, None)))
+    };
+    match environment.keys().filter(of_ours).find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(ConfigError::Variable {
+            name: name.clone(),
+            near: nearest(name, known.iter().map(String::as_str)).map(str::to_owned),
+        }),
+    }
+}
+
+impl Settings {
+    /// The value of a setting, none when nothing was said and nothing counts otherwise.
+    ///
+    /// # Errors
+    /// A value of the wrong shape; `settle` has refused those before.
+    pub(crate) fn get<T: FromValue>(
+        &self,
+        section: Section,
+        repository: Option<&str>,
+        name: &str,
+    ) -> Result<Option<T>, ConfigError> {
+        debug_assert!(find(section, name).is_some(), "{name} is not defined");
+        let is_it = |s: &&Setting| {
+            s.key.section == section && s.key.name == name && s.repository.as_deref() == repository
+        };
+        let Some(setting) = self.all.iter().find(is_it) else { return Ok(None) };
+        let Some(text) = &setting.text else { return Ok(None) };
+        T::from_value(text).map(Some).map_err(|why| setting.error(&why))
+    }
+
+    /// Who said a setting's value.
+    pub(crate) fn origin(&self, section: Section, name: &str) -> Option<&Origin> {
+        self.all.iter().find(|s| s.key.section == section && s.key.name == name).map(|s| &s.origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read::read;
+
+    fn settled(
+        text: &str,
+        environment: &[(&str, &str)],
+        flags: &[FlagValue],
+    ) -> Result<Settings, ConfigError> {
+        let path = Path::new("/etc/pgproof/pgproof.toml");
+        let values = read(path, text)?;
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        settle(Some((path, &values)), &environment, flags)
+    }
+
+    fn pgdata(settings: &Settings) -> (String, String) {
+        let value: Option<PathBuf> = settings.get(Section::Instance, None, "pgdata").unwrap();
+        let origin = settings.origin(Section::Instance, "pgdata").unwrap();
+        (value.unwrap().display().to_string(), origin.to_string())
+    }
+
+    #[test]
+    fn flags_beat_our_variables_beat_the_file_beats_ambient_variables() {
+        let file = "[instance]\npgdata = \"/file\"\n";
+        let ambient = ("PGDATA", "/ambient");
+        let ours = ("PGPROOF_INSTANCE_PGDATA", "/ours");
+        let flag = FlagValue {
+            section: Section::Instance,
+            name: "pgdata",
+            text: "/flag".to_owned(),
+            flag: "--pgdata",
+        };
+        let is = |settings: Settings, value: &str, origin: &str| {
+            assert_eq!(pgdata(&settings), (value.to_owned(), origin.to_owned()));
+        };
+        is(settled("", &[ambient], &[]).unwrap(), "/ambient", "environment variable PGDATA");
+        is(settled(file, &[ambient], &[]).unwrap(), "/file", "/etc/pgproof/pgproof.toml:2");
+        let variable = "environment variable PGPROOF_INSTANCE_PGDATA";
+        is(settled(file, &[ambient, ours], &[]).unwrap(), "/ours", variable);
+        is(settled(file, &[ambient, ours], &[flag]).unwrap(), "/flag", "--pgdata");
+    }
+
+    #[test]
+    fn values_out_of_range_name_their_line() {
+        let error = settled("[backup]\n\nprocesses = 99\n", &[], &[]).unwrap_err();
+        let expected = "/etc/pgproof/pgproof.toml:3: backup.processes cannot be `99`: it must be a whole number, 1 to 16";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn secrets_are_not_shown_in_errors() {
+        let error = settled("[repository.main]\nsecret_access_key = \"\"\n", &[], &[]).unwrap_err();
+        assert!(error.to_string().contains("(hidden)"), "{error}");
+    }
+
+    #[test]
+    fn misspelt_variables_are_refused_but_foreign_ones_are_none_of_our_business() {
+        let error = settled("", &[("PGPROOF_BACKUP_PROCESES", "2")], &[]).unwrap_err();
+        assert_eq!(error.to_string(), "unknown environment variable PGPROOF_BACKUP_PROCESES");
+        assert_eq!(error.hint().unwrap(), "did you mean `PGPROOF_BACKUP_PROCESSES`?");
+        assert!(settled("", &[("PGPROOF_HOME", "/x"), ("PGPROOF_CONFIG", "/y")], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_repository_can_be_described_by_flags_alone() {
+        let flag = FlagValue {
+            section: Section::Repository,
+            name: "path",
+            text: "/r".to_owned(),
+            flag: "--repository",
+        };
+        let settings = settled("", &[], &[flag]).unwrap();
+        assert_eq!(settings.repositories, ["main"]);
+        let path: Option<PathBuf> = settings.get(Section::Repository, Some("main"), "path").unwrap();
+        assert_eq!(path, Some("/r".into()));
+    }
+}

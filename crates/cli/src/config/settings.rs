@@ -1,0 +1,325 @@
+//! The configuration as the commands use it: typed, one struct for each table.
+
+use super::ConfigError;
+use super::definitions::Section;
+use super::effective::{FlagValue, Settings, settle};
+use super::find::Places;
+use super::read::{FileValues, read};
+use super::value::FromValue;
+use pgproof_base::Bytes;
+use pgproof_repo::Codec;
+use pgproof_store::{S3Config, Secret, StoreConfig};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// All of the configuration.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// The file it came from, if there is one.
+    pub(crate) file: Option<PathBuf>,
+    /// The usual places of the file, for messages.
+    pub(crate) searched: Vec<PathBuf>,
+    /// Every setting with its origin.
+    pub(crate) settings: Settings,
+    pub(crate) instance: InstanceConfig,
+    pub(crate) backup: BackupConfig,
+    pub(crate) archive: ArchiveConfig,
+    pub(crate) retention: RetentionConfig,
+}
+
+/// `[instance]`
+#[derive(Debug, Default, Clone)]
+pub(crate) struct InstanceConfig {
+    pub(crate) pgdata: Option<PathBuf>,
+    pub(crate) port: Option<u16>,
+    pub(crate) socket_directory: Option<PathBuf>,
+    pub(crate) host: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) database: String,
+}
+
+/// `[repository.NAME]`
+#[derive(Debug, Clone)]
+pub(crate) struct RepositoryConfig {
+    pub(crate) name: String,
+    pub(crate) store: StoreConfig,
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// `[backup]`
+#[derive(Debug, Clone)]
+pub(crate) struct BackupConfig {
+    pub(crate) processes: Option<usize>,
+    pub(crate) compression: Codec,
+    pub(crate) fast_checkpoint: bool,
+    pub(crate) archive_timeout: Duration,
+    pub(crate) pack_size: Bytes,
+}
+
+/// `[archive]`
+#[derive(Debug, Clone)]
+pub(crate) struct ArchiveConfig {
+    pub(crate) compression: Codec,
+    pub(crate) read_ahead: usize,
+}
+
+/// `[retention]`
+#[derive(Debug, Clone)]
+pub(crate) struct RetentionConfig {
+    pub(crate) keep_last: Option<u32>,
+    pub(crate) keep_within: Option<Duration>,
+    pub(crate) wal_within: Option<Duration>,
+    pub(crate) keep_daily: Option<u32>,
+    pub(crate) keep_weekly: Option<u32>,
+    pub(crate) keep_monthly: Option<u32>,
+    pub(crate) keep_yearly: Option<u32>,
+    pub(crate) sweep_after: Duration,
+}
+
+impl Config {
+    /// Finds, reads and checks the configuration.
+    ///
+    /// # Errors
+    /// A named file that is missing, anything wrong in the file, a variable or a flag.
+    pub(crate) fn load(
+        places: &Places,
+        environment: &BTreeMap<String, String>,
+        flags: &[FlagValue],
+    ) -> Result<Self, ConfigError> {
+        let file = places.find(Path::exists)?;
+        let text = match &file {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: path.clone(), source })?,
+        };
+        Self::from_text(file.map(|path| (path, text)), places.usual(), environment, flags)
+    }
+
+    /// The same from the text of a file, without I/O.
+    pub(crate) fn from_text(
+        file: Option<(PathBuf, String)>,
+        searched: Vec<PathBuf>,
+        environment: &BTreeMap<String, String>,
+        flags: &[FlagValue],
+    ) -> Result<Self, ConfigError> {
+        let mut values = match &file {
+            Some((path, text)) => read(path, text)?,
+            None => FileValues::default(),
+        };
+        // A repository named on the command line is another one than the file's: mixing their keys and endpoints helps nobody.
+        let elsewhere = |flag: &FlagValue| flag.section == Section::Repository && flag.name != "key_file";
+        if flags.iter().any(elsewhere) {
+            values.repositories.clear();
+            values.values.retain(|value| value.repository.is_none());
+        }
+        let path = file.map(|(path, _)| path);
+        let settings = settle(path.as_deref().map(|path| (path, &values)), environment, flags)?;
+        Ok(Self {
+            instance: instance(&settings)?,
+            backup: backup(&settings)?,
+            archive: archive(&settings)?,
+            retention: retention(&settings)?,
+            file: path,
+            searched,
+            settings,
+        })
+    }
+
+    /// The repository; there must be exactly one.
+    pub(crate) fn repository(&self) -> Result<RepositoryConfig, ConfigError> {
+        match (self.settings.repositories.as_slice(), &self.file) {
+            ([name], _) => repository(&self.settings, name),
+            ([], file) => {
+                Err(ConfigError::NoRepository { searched: self.searched.clone(), file: file.clone() })
+            }
+            (names, file) => Err(ConfigError::SeveralRepositories {
+                path: file.clone().unwrap_or_default(),
+                names: names.to_vec(),
+            }),
+        }
+    }
+}
+
+/// Reads a setting that has a fixed default.
+fn fixed<T: FromValue>(settings: &Settings, section: Section, name: &str) -> Result<T, ConfigError> {
+    let value = settings.get(section, None, name)?;
+    Ok(value.unwrap_or_else(|| unreachable!("{name} has a default in the table of settings")))
+}
+
+fn number<N: TryFrom<i64>>(
+    settings: &Settings,
+    section: Section,
+    name: &str,
+) -> Result<Option<N>, ConfigError> {
+    let number: Option<i64> = settings.get(section, None, name)?;
+    // The table's range fits the type, except for counts beyond four thousand million: those mean "all".
+    Ok(number.and_then(|number| N::try_from(number.min(u32::MAX.into())).ok()))
+}
+
+fn instance(settings: &Settings) -> Result<InstanceConfig, ConfigError> {
+    let section = Section::Instance;
+    let host: Option<String> = settings.get(section, None, "host")?;
+    let mut socket_directory: Option<PathBuf> = settings.get(section, None, "socket_directory")?;
+    // libpq: a host that begins with a slash is the directory of the Unix socket.
+    let host = match host {
+        Some(directory) if directory.starts_with('/') => {
+            socket_directory = socket_directory.or(Some(directory.into()));
+            None
+        }
+        host => host,
+    };
+    Ok(InstanceConfig {
+        pgdata: settings.get(section, None, "pgdata")?,
+        port: number(settings, section, "port")?,
+        socket_directory,
+        host,
+        user: settings.get(section, None, "user")?,
+        database: fixed(settings, section, "database")?,
+    })
+}
+
+fn repository(settings: &Settings, name: &str) -> Result<RepositoryConfig, ConfigError> {
+    let one = One { settings, name };
+    let path: Option<PathBuf> = one.get("path")?;
+    let url: Option<String> = one.get("url")?;
+    let mut store = match (path, url) {
+        (Some(path), None) => StoreConfig::directory(path),
+        (None, Some(url)) => StoreConfig::from_url(&url)
+            .map_err(|source| ConfigError::Store { name: name.to_owned(), source })?,
+        (None, None) => return Err(ConfigError::Location { name: name.to_owned(), has: "neither" }),
+        (Some(_), Some(_)) => return Err(ConfigError::Location { name: name.to_owned(), has: "both" }),
+    };
+    if let StoreConfig::S3(bucket) = &mut store {
+        one.fill(bucket)?;
+    }
+    Ok(RepositoryConfig { name: name.to_owned(), store, key_file: one.get("key_file")? })
+}
+
+/// The settings of one repository.
+struct One<'a> {
+    settings: &'a Settings,
+    name: &'a str,
+}
+
+impl One<'_> {
+    fn get<T: FromValue>(&self, key: &str) -> Result<Option<T>, ConfigError> {
+        self.settings.get(Section::Repository, Some(self.name), key)
+    }
+
+    /// Settings of their own beat those in the URL.
+    fn fill(&self, bucket: &mut S3Config) -> Result<(), ConfigError> {
+        bucket.endpoint = self.get("endpoint")?.or(bucket.endpoint.take());
+        bucket.region = self.get("region")?.or(bucket.region.take());
+        bucket.path_style = self.get("path_style")?.or(bucket.path_style);
+        bucket.access_key_id = self.get("access_key_id")?.or(bucket.access_key_id.take());
+        bucket.secret_access_key = self.get::<String>("secret_access_key")?.map(Secret::new);
+        bucket.secret_access_key_file =
+            self.get("secret_access_key_file")?.or(bucket.secret_access_key_file.take());
+        bucket.session_token = self.get::<String>("session_token")?.map(Secret::new);
+        bucket.allow_http |= self.get("allow_http")?.unwrap_or(false);
+        bucket.bulk_delete &= self.get("bulk_delete")?.unwrap_or(true);
+        let seconds = |duration: Duration| duration.as_secs();
+        bucket.timeout_s = self.get("request_timeout")?.map_or(bucket.timeout_s, seconds);
+        bucket.retry_s = self.get("retry_for")?.map_or(bucket.retry_s, seconds);
+        Ok(())
+    }
+}
+
+fn backup(settings: &Settings) -> Result<BackupConfig, ConfigError> {
+    let section = Section::Backup;
+    Ok(BackupConfig {
+        processes: number(settings, section, "processes")?,
+        compression: fixed(settings, section, "compression")?,
+        fast_checkpoint: fixed(settings, section, "fast_checkpoint")?,
+        archive_timeout: fixed(settings, section, "archive_timeout")?,
+        pack_size: fixed(settings, section, "pack_size")?,
+    })
+}
+
+fn archive(settings: &Settings) -> Result<ArchiveConfig, ConfigError> {
+    Ok(ArchiveConfig {
+        compression: fixed(settings, Section::Archive, "compression")?,
+        read_ahead: number(settings, Section::Archive, "read_ahead")?.unwrap_or(0),
+    })
+}
+
+fn retention(settings: &Settings) -> Result<RetentionConfig, ConfigError> {
+    let section = Section::Retention;
+    Ok(RetentionConfig {
+        keep_last: number(settings, section, "keep_last")?,
+        keep_within: settings.get(section, None, "keep_within")?,
+        wal_within: settings.get(section, None, "wal_within")?,
+        keep_daily: number(settings, section, "keep_daily")?,
+        keep_weekly: number(settings, section, "keep_weekly")?,
+        keep_monthly: number(settings, section, "keep_monthly")?,
+        keep_yearly: number(settings, section, "keep_yearly")?,
+        sweep_after: fixed(settings, section, "sweep_after")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str, flags: &[FlagValue]) -> Result<Config, ConfigError> {
+        let file = ("/etc/pgproof/pgproof.toml".into(), text.to_owned());
+        Config::from_text(Some(file), Vec::new(), &BTreeMap::new(), flags)
+    }
+
+    #[test]
+    fn an_empty_file_gives_defaults_and_no_repository() {
+        let config = config("", &[]).unwrap();
+        assert_eq!(config.instance.database, "postgres");
+        assert_eq!(config.backup.compression, Codec::Zstd { level: 3 });
+        assert_eq!(config.retention.sweep_after, Duration::from_secs(3600));
+        assert_eq!(config.retention.keep_last, None);
+        assert_eq!(config.repository().unwrap_err().code(), "config-no-repository");
+    }
+
+    #[test]
+    fn exactly_one_repository_with_exactly_one_place() {
+        let code = |text: &str| config(text, &[]).unwrap().repository().map_err(|e| e.code());
+        let found = code("[repository.main]\npath = \"/r\"\n").unwrap();
+        assert_eq!(found.store, StoreConfig::directory("/r"));
+        assert_eq!(code("[repository.main]\n").unwrap_err(), "config-location");
+        let both = "[repository.main]\npath = \"/r\"\nurl = \"s3://b\"\n";
+        assert_eq!(code(both).unwrap_err(), "config-location");
+        let two = "[repository.a]\npath = \"/a\"\n[repository.b]\npath = \"/b\"\n";
+        assert_eq!(code(two).unwrap_err(), "config-several-repositories");
+    }
+
+    #[test]
+    fn a_repository_on_the_command_line_replaces_the_files() {
+        let flag = |name, text: &str| FlagValue {
+            section: Section::Repository,
+            name,
+            text: text.to_owned(),
+            flag: "--repository",
+        };
+        let text = "[repository.main]\nurl = \"s3://b\"\nkey_file = \"/k\"\n";
+        let replaced = config(text, &[flag("path", "/other")]).unwrap().repository().unwrap();
+        assert_eq!((replaced.store, replaced.key_file), (StoreConfig::directory("/other"), None));
+        let other_key = config(text, &[flag("key_file", "/k2")]).unwrap().repository().unwrap();
+        assert_eq!(other_key.key_file, Some("/k2".into()));
+    }
+
+    #[test]
+    fn settings_of_their_own_beat_those_in_the_url() {
+        let text = "[repository.main]\nurl = \"s3://b/p?region=here&endpoint=http://a\"\nregion = \"there\"\nretry_for = \"5s\"\n";
+        let StoreConfig::S3(bucket) = config(text, &[]).unwrap().repository().unwrap().store else {
+            panic!("not a bucket");
+        };
+        assert_eq!((bucket.bucket.as_str(), bucket.prefix.as_str()), ("b", "p"));
+        assert_eq!(bucket.region.as_deref(), Some("there"));
+        assert_eq!(bucket.endpoint.as_deref(), Some("http://a"));
+        assert_eq!(bucket.retry_s, 5);
+    }
+
+    #[test]
+    fn a_host_that_is_a_directory_is_the_socket() {
+        let config = config("[instance]\nhost = \"/run/pg\"\n", &[]).unwrap();
+        assert_eq!(config.instance.socket_directory, Some("/run/pg".into()));
+        assert_eq!(config.instance.host, None);
+    }
+}

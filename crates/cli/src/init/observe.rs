@@ -1,0 +1,192 @@
+//! Finds what `init` has to know: where files are or will be, what is there already, what the server says.
+
+use super::plan::{InitFacts, InitOptions, RepositoryState};
+use crate::args::high::Context;
+use crate::args::low::InitArgs;
+use crate::config::definitions::Section;
+use crate::config::{Config, FlagValue, RepositoryConfig, SYSTEM_FILE};
+use crate::fault::Refused;
+use crate::{instance, repository};
+use anyhow::Context as _;
+use pgproof_repo::Repository;
+use pgproof_server::privilege::act_as;
+use pgproof_server::{ConnectOptions, Facts, Instance, Owner, ServerError, Session, State};
+use pgproof_store::{StoreConfig, StoreError};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Name of the repository in a new file.
+pub(crate) const REPOSITORY_NAME: &str = "main";
+
+/// Where everything is or will be.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) instance: Instance,
+    pub(crate) connect: ConnectOptions,
+    /// As in `pgproof.toml`: a path or a URL.
+    pub(crate) repository_text: String,
+    pub(crate) repository: RepositoryConfig,
+    pub(crate) config_file: PathBuf,
+    pub(crate) config_exists: bool,
+    configured_repository: Option<String>,
+}
+
+/// Finds the places. Only looks.
+pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place> {
+    let config_file = config_file(context);
+    let config_exists = config_file.exists();
+    let text = match config_exists {
+        true => Some(
+            std::fs::read_to_string(&config_file).with_context(|| format!("could not read {}", config_file.display()))?,
+        ),
+        false => None,
+    };
+    let file = text.map(|text| (config_file.clone(), text));
+    let environment = &context.surroundings.environment;
+    let load = |flags: &[FlagValue]| Config::from_text(file.clone(), vec![config_file.clone()], environment, flags);
+    let configured = load(&[])?.repository().ok().filter(|_| config_exists);
+    let mut flags = context.flags.clone();
+    if args.repository.repository.is_none() && configured.is_none() {
+        flags.push(default_repository(context));
+    }
+    let config = load(&flags)?;
+    let mut repository = config.repository()?;
+    if args.no_encryption {
+        repository.key_file = None;
+    } else if repository.key_file.is_none() && configured.is_none() {
+        repository.key_file = Some(config_file.with_file_name(format!("{REPOSITORY_NAME}.key")));
+    }
+    let instance = instance::find(&config.instance)?;
+    if !matches!(instance.state, State::Running { .. }) {
+        let message = format!("the server of {} does not run", instance.data_directory.display());
+        return Err(Refused::new("instance-stopped", message, "start it: init asks and changes its settings").into());
+    }
+    Ok(Place {
+        connect: instance::connect_options(&config.instance, &instance),
+        repository_text: text_of(&repository, &flags),
+        configured_repository: configured.map(|configured| text_of(&configured, &[])),
+        instance,
+        repository,
+        config_file,
+        config_exists,
+    })
+}
+
+/// Where the file is, else where it belongs: for root the system's place, for others their own.
+fn config_file(context: &Context) -> PathBuf {
+    let places = context.surroundings.places(context.config_flag.as_deref());
+    if let Some(named) = places.flag.as_ref().or(places.variable.as_ref()) {
+        return context.absolute(named);
+    }
+    let usual = places.usual();
+    let user = places.user_directory.filter(|_| !Owner::current().is_root());
+    let own = user.map_or_else(|| PathBuf::from(SYSTEM_FILE), |directory| directory.join("pgproof/pgproof.toml"));
+    usual.into_iter().find(|path| path.exists()).unwrap_or(own)
+}
+
+fn default_repository(context: &Context) -> FlagValue {
+    let variable = |name: &str| context.surroundings.environment.get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = || variable("HOME").map(|home| home.join(".local/share"));
+    let user = variable("XDG_DATA_HOME").or_else(home).filter(|_| !Owner::current().is_root());
+    let path = user.unwrap_or_else(|| PathBuf::from("/var/lib")).join("pgproof").join(REPOSITORY_NAME);
+    FlagValue { section: Section::Repository, name: "path", text: path.display().to_string(), flag: "the usual place" }
+}
+
+/// The place as the file names it.
+fn text_of(repository: &RepositoryConfig, flags: &[FlagValue]) -> String {
+    match &repository.store {
+        StoreConfig::Directory(directory) => directory.path.display().to_string(),
+        StoreConfig::S3(_) => {
+            let typed = flags.iter().find(|flag| flag.section == Section::Repository && flag.name == "url");
+            typed.map_or_else(|| repository.store.describe(), |flag| flag.text.clone())
+        }
+    }
+}
+
+/// Looks at server, repository and files.
+pub(crate) fn observe(args: &InitArgs, place: &Place) -> anyhow::Result<(InitFacts, InitOptions)> {
+    let facts = server_facts(place)?;
+    let key_exists = place.repository.key_file.as_deref().is_some_and(Path::exists);
+    let init_facts = InitFacts {
+        program: std::env::current_exe().context("could not tell where this program lies")?,
+        data_directory: place.instance.data_directory.clone(),
+        tablespaces: facts.tablespaces.iter().map(|space| resolved(&space.location)).collect(),
+        config_file: place.config_file.clone(),
+        config_exists: place.config_exists,
+        configured_repository: place.configured_repository.clone(),
+        key_exists,
+        repository: repository_state(&place.repository, key_exists)?,
+        settings: facts.settings.into_iter().collect::<BTreeMap<_, _>>(),
+        pending_restart: facts.pending_restart,
+    };
+    let options = InitOptions {
+        repository: place.repository_text.clone(),
+        repository_directory: match &place.repository.store {
+            StoreConfig::Directory(directory) => Some(resolved(&directory.path)),
+            StoreConfig::S3(_) => None,
+        },
+        key_file: place.repository.key_file.clone(),
+        restart: args.restart,
+        replace_archive_command: args.replace_archive_command,
+    };
+    Ok((init_facts, options))
+}
+
+/// Asks the server as the owner of its data directory: peer authentication lets nobody else in.
+fn server_facts(place: &Place) -> Result<Facts, ServerError> {
+    let owner = match Owner::current().is_root() {
+        true => place.instance.owner,
+        false => Owner::current(),
+    };
+    act_as(owner, || Facts::observe(&mut Session::open(&place.connect)?))?
+}
+
+/// Links resolved as far as the path exists.
+fn resolved(path: &Path) -> PathBuf {
+    for ancestor in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
+}
+
+/// Whether the repository is there and opens with the key.
+fn repository_state(config: &RepositoryConfig, key_exists: bool) -> anyhow::Result<RepositoryState> {
+    let absent = |error: &StoreError| matches!(error, StoreError::NoRepository { .. } | StoreError::NotFound { .. });
+    let store = match config.store.open() {
+        Ok(store) => store,
+        Err(error) if absent(&error) => {
+            refuse_occupied(config)?;
+            return Ok(RepositoryState::Absent);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let unlock = match key_exists {
+        true => repository::unlock(config),
+        false => pgproof_repo::Unlock::Nothing,
+    };
+    match Repository::open(Arc::from(store), &unlock) {
+        Ok(_) => Ok(RepositoryState::Open),
+        Err(pgproof_repo::Error::NotARepository { .. }) => Ok(RepositoryState::Absent),
+        Err(pgproof_repo::Error::KeyNeeded { place }) => Err(Refused::new(
+            "repository-key-needed",
+            format!("there is an encrypted repository in {place} already, and no key for it"),
+            "name its key with --key-file, or choose an empty place with --repository",
+        )
+        .into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A directory with something else in it is not taken.
+fn refuse_occupied(config: &RepositoryConfig) -> Result<(), Refused> {
+    let StoreConfig::Directory(directory) = &config.store else { return Ok(()) };
+    let Ok(mut entries) = std::fs::read_dir(&directory.path) else { return Ok(()) };
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    let message = format!("{} is not empty, and is no repository", directory.path.display());
+    Err(Refused::new("repository-place-occupied", message, "choose an empty or a new directory with --repository"))
+}

@@ -1,0 +1,129 @@
+//! Opening the configured repository, and finding in it what a person named.
+
+use crate::args::high::Context;
+use crate::config::{Config, RepositoryConfig};
+use crate::fault::Refused;
+use anyhow::Context as _;
+use pgproof_pg::SystemIdentifier;
+use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, lineages};
+use pgproof_repo::lease::LeaseTimes;
+use pgproof_repo::{BackupId, Lineage, Repository, Unlock};
+use std::sync::Arc;
+
+/// What opens a configured repository.
+pub(crate) fn unlock(config: &RepositoryConfig) -> Unlock {
+    config.key_file.clone().map_or(Unlock::Nothing, Unlock::IdentityFile)
+}
+
+/// Opens the configured repository.
+pub(crate) fn open(config: &Config) -> anyhow::Result<Repository> {
+    let repository = config.repository()?;
+    let store = repository.store.open()?;
+    Ok(Repository::open(Arc::from(store), &unlock(&repository))?)
+}
+
+/// Reads the configuration and opens its repository.
+pub(crate) fn open_configured(context: &Context) -> anyhow::Result<(Config, Repository)> {
+    let config = context.config()?;
+    crate::account::become_repository_owner(&config)?;
+    let repository = open(&config)?;
+    Ok((config, repository))
+}
+
+/// Reads the catalogs of all lineages.
+pub(crate) fn catalogs(repository: &Repository, scope: Scope) -> anyhow::Result<Vec<LineageCatalog>> {
+    let read = |lineage: Lineage| LineageCatalog::read(repository, lineage, scope, LeaseTimes::default());
+    lineages(repository)?
+        .into_iter()
+        .map(|lineage| read(lineage).with_context(|| format!("could not read system {}", lineage.system())))
+        .collect()
+}
+
+/// The catalog whose newest backup is the newest of all; none when there is no backup.
+pub(crate) fn newest(catalogs: &[LineageCatalog]) -> Option<&LineageCatalog> {
+    let newest_of = |catalog: &&LineageCatalog| {
+        catalog.published().filter_map(|backup| backup.summary.as_ref().map(|s| s.stopped)).max()
+    };
+    catalogs.iter().filter(|catalog| newest_of(catalog).is_some()).max_by_key(newest_of)
+}
+
+/// Finds the backup that a person named: its name, the beginning of it, or `latest`.
+///
+/// # Errors
+/// When there is none, or several begin so.
+pub(crate) fn find<'a>(
+    catalogs: &'a [LineageCatalog],
+    named: &str,
+) -> Result<(&'a LineageCatalog, &'a CatalogBackup), Refused> {
+    let listed = "run `pgproof list` to see which backups there are";
+    if named == "latest" {
+        let found = newest(catalogs).and_then(|catalog| {
+            let good = catalog.published().rfind(|backup| backup.marked.is_none() && backup.is_good());
+            Some((catalog, good.or_else(|| catalog.published().next_back())?))
+        });
+        return found.ok_or_else(|| Refused::new("backup-absent", "there is no backup yet", "take one: `pgproof backup`"));
+    }
+    let all = catalogs.iter().flat_map(|catalog| catalog.backups.iter().map(move |backup| (catalog, backup)));
+    let mut matching = all.filter(|(_, backup)| backup.id.as_str().starts_with(named));
+    match (matching.next(), matching.next()) {
+        (Some(found), None) => Ok(found),
+        (None, _) => Err(Refused::new("backup-absent", format!("there is no backup `{named}`"), listed)),
+        (Some(_), Some(_)) => {
+            let message = format!("`{named}` is the beginning of several backups");
+            Err(Refused::new("backup-ambiguous", message, listed))
+        }
+    }
+}
+
+/// Finds a backup that exists: published, and with a manifest that can be read.
+pub(crate) fn find_published<'a>(
+    catalogs: &'a [LineageCatalog],
+    named: &str,
+) -> Result<(&'a LineageCatalog, &'a CatalogBackup), Refused> {
+    let (catalog, backup) = find(catalogs, named)?;
+    match &backup.state {
+        BackupState::Published => Ok((catalog, backup)),
+        state => {
+            let message = format!("backup {} cannot be used: {}", backup.id, describe(state));
+            Err(Refused::new("backup-unusable", message, "run `pgproof list` to see the state of each"))
+        }
+    }
+}
+
+/// A state in a few words.
+pub(crate) fn describe(state: &BackupState) -> String {
+    match state {
+        BackupState::Published => "complete".to_owned(),
+        BackupState::Running => "running".to_owned(),
+        BackupState::Interrupted { .. } => "interrupted".to_owned(),
+        BackupState::Revoked { why } => format!("given up: {why}"),
+        BackupState::Removing => "being removed".to_owned(),
+        BackupState::Remains => "removed".to_owned(),
+        BackupState::Damaged { what } => format!("damaged: {what}"),
+    }
+}
+
+/// The lineage that is meant: the one named, else the only one.
+pub(crate) fn lineage(repository: &Repository, named: Option<&str>) -> anyhow::Result<Lineage> {
+    if let Some(text) = named {
+        let system: SystemIdentifier = text.parse().map_err(|_| {
+            let hint = "`pgproof list` shows them";
+            Refused::new("system-invalid", format!("`{text}` is not a system identifier"), hint)
+        })?;
+        return Ok(Lineage::new(system));
+    }
+    match lineages(repository)?.as_slice() {
+        [only] => Ok(*only),
+        [] => Err(Refused::new("repository-empty", "the repository holds nothing yet", "take a backup: `pgproof backup`").into()),
+        several => {
+            let names: Vec<_> = several.iter().map(|lineage| lineage.system().to_string()).collect();
+            let message = format!("the repository holds several systems: {}", names.join(", "));
+            Err(Refused::new("system-ambiguous", message, "name one with --system").into())
+        }
+    }
+}
+
+/// A backup's name, as typed for `--backup`.
+pub(crate) fn parse_backup(text: &str) -> Option<BackupId> {
+    text.parse().ok()
+}

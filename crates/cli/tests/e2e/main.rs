@@ -1,0 +1,8 @@
+//! End-to-end tests of the `pgproof` binary on real servers. One module for each area; [`scene`] is what they share.
+
+mod archive;
+mod check;
+mod help;
+mod init;
+mod restore;
+mod scene;

@@ -1,0 +1,179 @@
+//! Looks at repository and places and leads from question to plan.
+//!
+//! [`prepare`] asks, in this order: which backups and WAL there are, which of them lead to the target, where things go, what is
+//! there. Each answer is judged by a pure function before the next question; the first refusal ends it. It writes nothing,
+//! anywhere: this is also what `--dry-run` does.
+
+use crate::choose::{Archive, Candidate, Chosen, Soundness, choose};
+use crate::directory::{DirectoryFacts, PlaceFacts, observe_directory, observe_place};
+use crate::error::{Refusal, RestoreError, Result};
+use crate::options::RestoreOptions;
+use crate::places::Places;
+use crate::plan::{Facts, Plan, TablespacePlan, admit_directory, admit_tablespaces, place_tablespaces, plan};
+use crate::survey::survey;
+use jiff::Timestamp;
+use pgproof_pg::{SegmentName, SystemIdentifier, WalSegmentSize};
+use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, lineages};
+use pgproof_repo::lease::LeaseTimes;
+use pgproof_repo::manifest::BackupSummary;
+use pgproof_repo::walobject::read_instants;
+use pgproof_repo::walset::WalSet;
+use pgproof_repo::{Lineage, Manifest, Repository};
+use pgproof_server::Owner;
+use std::collections::BTreeMap;
+
+/// A plan, and the manifest that it speaks of.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What will be done.
+    pub plan: Plan,
+    /// Of the chosen backup.
+    pub manifest: Manifest,
+}
+
+/// Makes the plan for a restore. Changes nothing.
+///
+/// # Errors
+/// [`RestoreError::Refused`] when it cannot be done; [`RestoreError::Repository`] and [`RestoreError::File`] when something cannot be
+/// looked at.
+pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp) -> Result<Prepared> {
+    let lineage = lineage(repository, options.system)?;
+    let directory = observe_directory(&options.directory)?;
+    admit_directory(&directory, options.onto, lineage.system())?;
+    let catalog = LineageCatalog::read(repository, lineage, Scope::BackupsAndWal, LeaseTimes::default())
+        .map_err(RestoreError::repository("read the catalog"))?;
+    let no_wal = WalSet::new(WalSegmentSize::DEFAULT, []);
+    let wal = catalog.wal.as_ref().map_or(&no_wal, |listing| &listing.set);
+    let damaged = look_for_damage(&catalog, options)?;
+    let mut chosen = choose_from(repository, &catalog, wal, options, now)?;
+    chosen.notes.extend(damaged);
+    let first_not_archived = first_not_archived(wal, &chosen);
+    let manifest = Manifest::open(repository, lineage.system(), &chosen.backup)
+        .map_err(RestoreError::repository("open the manifest"))?;
+    let summary = manifest.summary();
+    let tablespaces = place_tablespaces(summary, options, &directory)?;
+    let tablespace_places = observe_tablespaces(&tablespaces, summary)?;
+    admit_tablespaces(&tablespaces, &tablespace_places, &directory, options.onto)?;
+    let external = options.external.as_deref().map(observe_place).transpose()?;
+    let places =
+        Places::new(&options.directory, tablespaces.iter().map(|t| (t.oid, t.directory.clone())).collect());
+    let log_directory = summary.settings.other.get("log_directory").map_or("log", String::as_str);
+    let survey = survey(&manifest, &places, options.onto.is_delta().then_some(log_directory))?;
+    let facts = Facts {
+        chosen,
+        summary,
+        directory: &directory,
+        tablespaces,
+        tablespace_places: &tablespace_places,
+        survey,
+        external: external.as_ref(),
+        owner: owner(options, &directory),
+        first_not_archived,
+    };
+    let plan = plan(facts, options)?;
+    Ok(Prepared { plan, manifest })
+}
+
+/// The cluster to restore: the one named, or the only one there is.
+fn lineage(repository: &Repository, named: Option<SystemIdentifier>) -> Result<Lineage> {
+    let lineages = lineages(repository).map_err(RestoreError::repository("list the clusters"))?;
+    let systems: Vec<SystemIdentifier> = lineages.iter().map(Lineage::system).collect();
+    match (named, lineages.as_slice()) {
+        (Some(system), _) if systems.contains(&system) => Ok(Lineage::new(system)),
+        (Some(system), _) => Err(Refusal::NoBackup { system }.into()),
+        (None, []) => Err(Refusal::NoLineage.into()),
+        (None, [only]) => Ok(*only),
+        (None, _) => Err(Refusal::SeveralSystems { systems }.into()),
+    }
+}
+
+fn choose_from(
+    repository: &Repository,
+    catalog: &LineageCatalog,
+    wal: &WalSet,
+    options: &RestoreOptions,
+    now: Timestamp,
+) -> Result<Chosen> {
+    let candidates: Vec<Candidate> = catalog.published().filter_map(candidate).collect();
+    let size = wal.segment_size();
+    let archive = Archive { system: catalog.system(), backups: &candidates, wal };
+    let mut lookup = |segment: SegmentName| {
+        read_instants(repository, catalog.lineage, segment, size)
+            .map_err(RestoreError::repository("read the summary of a WAL segment"))
+    };
+    choose(&archive, &options.request, now, &mut lookup)
+}
+
+/// What keeps backups from being considered: refused for the one asked for, told for the others.
+fn look_for_damage(catalog: &LineageCatalog, options: &RestoreOptions) -> Result<Vec<String>, Refusal> {
+    let mut notes = Vec::new();
+    for backup in &catalog.backups {
+        let asked_for = options.request.backup == Some(backup.id);
+        let why = match &backup.state {
+            BackupState::Published => continue,
+            BackupState::Damaged { what } => what.clone(),
+            BackupState::Running => "it is still being taken".to_owned(),
+            BackupState::Interrupted { .. } => "it was never finished".to_owned(),
+            BackupState::Revoked { why } => format!("it was given up: {why}"),
+            BackupState::Removing | BackupState::Remains => "it is being removed".to_owned(),
+        };
+        if asked_for {
+            return Err(Refusal::NotUsable { backup: backup.id, why });
+        }
+        if matches!(backup.state, BackupState::Damaged { .. }) {
+            notes.push(format!("backup {} is damaged and was passed over: {why}", backup.id));
+        }
+    }
+    Ok(notes)
+}
+
+fn candidate(backup: &CatalogBackup) -> Option<Candidate> {
+    Some(Candidate {
+        span: backup.span()?,
+        soundness: if backup.is_good() { Soundness::Sound } else { Soundness::FailedChecks },
+        expired: backup.marked.is_some(),
+    })
+}
+
+fn first_not_archived(wal: &WalSet, chosen: &Chosen) -> SegmentName {
+    wal.unbroken(&wal.history(chosen.timeline), chosen.replay_from).missing
+}
+
+/// A tablespace's place is looked at where this version's files would go: other major versions may have theirs beside them.
+fn observe_tablespaces(
+    tablespaces: &[TablespacePlan],
+    summary: &BackupSummary,
+) -> Result<BTreeMap<u32, PlaceFacts>> {
+    let version = format!("PG_{}_{}", summary.server_version / 10_000, summary.catalog_version);
+    tablespaces
+        .iter()
+        .map(|tablespace| {
+            let mut place = observe_place(&tablespace.directory)?;
+            let inside = observe_place(&tablespace.directory.join(&version))?;
+            if place.occupancy == crate::directory::Occupancy::Occupied {
+                place.occupancy = inside.occupancy;
+            }
+            Ok((tablespace.oid, place))
+        })
+        .collect()
+}
+
+/// PostgreSQL does not run as root, so what root restores is given to the account that will run it: the one named, the one that has
+/// the directory or the one above it, else `postgres`.
+fn owner(options: &RestoreOptions, directory: &DirectoryFacts) -> Option<Owner> {
+    if !Owner::current().is_root() {
+        return None;
+    }
+    let by_place = Some(directory.place.owner).filter(|owner| !owner.is_root());
+    options.owner.or(by_place).or_else(postgres_account)
+}
+
+/// The account that packages of PostgreSQL make. Its home is the usual place of data directories.
+fn postgres_account() -> Option<Owner> {
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = passwd.lines().find(|line| line.starts_with("postgres:"))?;
+    let mut fields = line.split(':').skip(2);
+    let uid = fields.next()?.parse().ok()?;
+    let gid = fields.next()?.parse().ok()?;
+    Some(Owner { uid, gid })
+}

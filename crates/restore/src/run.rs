@@ -1,0 +1,103 @@
+//! Performs a plan. No choices are left to it.
+
+use crate::configuration;
+use crate::dispositions::{CONTROL_FILE, Disposition, disposition};
+use crate::engine::{Existing, Placed, Placement, content};
+use crate::error::{RestoreError, Result};
+use crate::finish::Site;
+use crate::observe::Prepared;
+use crate::options::Archiving;
+use crate::report::Report;
+use crate::survey::is_tablespace_link;
+use pgproof_base::{Progress, Stage};
+use pgproof_repo::lease::{LeaseTimes, ReaderClaim, ReaderLease, WalNeeded};
+use pgproof_repo::{FileEntry, Lineage, Repository, writer};
+use std::time::Instant;
+
+/// Restores. When this returns `Ok` everything is durable and a server started on the directory recovers to the target.
+///
+/// # Errors
+/// Every [`RestoreError`]. PostgreSQL refuses to start on a directory that was left in the middle, and a restore with
+/// `--delta` continues it.
+pub fn run(repository: &Repository, prepared: &Prepared, progress: &dyn Progress) -> Result<Report> {
+    let began = Instant::now();
+    let Prepared { plan, manifest } = prepared;
+    // Held until the server has what it needs; whoever marked the backup before this is noticed here.
+    let lease = take_lease(repository, prepared)?;
+    let control = content(repository, manifest, CONTROL_FILE)?
+        .ok_or(RestoreError::Incomplete { backup: plan.chosen.backup, what: CONTROL_FILE })?;
+    let places = plan.places();
+    let site = Site::open(&places, plan.owner, plan.directory_mode, control)?;
+    site.remove(&plan.removals)?;
+    site.link_tablespaces()?;
+    progress.stage(Stage::Restoring, Some(plan.bytes));
+    let placed = place(repository, prepared, progress)?;
+    site.require_directories()?;
+    let mut notes = configuration::write(repository, manifest, plan, &site)?;
+    let place_s = began.elapsed().as_secs_f64();
+    progress.stage(Stage::Syncing, None);
+    site.sync()?;
+    let sync_s = began.elapsed().as_secs_f64() - place_s;
+    if lease.check().is_err() {
+        notes.push("the lease of this restore was lost; every extent was there all the same".to_owned());
+    }
+    // The last step that concerns others: from here on the origin is refused.
+    let epoch = take_over(repository, prepared)?;
+    site.release()?;
+    Ok(Report {
+        plan: plan.clone(),
+        placed,
+        place_s,
+        sync_s,
+        total_s: began.elapsed().as_secs_f64(),
+        epoch,
+        notes,
+        recovery: None,
+    })
+}
+
+fn take_lease(repository: &Repository, prepared: &Prepared) -> Result<ReaderLease> {
+    let Prepared { plan, manifest } = prepared;
+    let wal = WalNeeded { timeline: manifest.summary().timeline, from: plan.chosen.replay_from };
+    let claim = ReaderClaim { kind: "restore".to_owned(), backups: vec![plan.chosen.backup], wal: Some(wal) };
+    ReaderLease::take(repository, Lineage::new(plan.system), claim, LeaseTimes::default())
+        .map_err(RestoreError::repository("announce the restore"))
+}
+
+fn place(repository: &Repository, prepared: &Prepared, progress: &dyn Progress) -> Result<Placed> {
+    let Prepared { plan, manifest } = prepared;
+    let places = plan.places();
+    let admits = |entry: &FileEntry| {
+        disposition(&entry.path) == Disposition::Place && !is_tablespace_link(&entry.path)
+    };
+    Placement {
+        repository,
+        manifest,
+        places: &places,
+        existing: if plan.onto.is_delta() { Existing::Compare } else { Existing::None },
+        owner: plan.owner,
+        workers: plan.workers,
+        admits: &admits,
+        progress,
+        other_backup: plan.chosen.others.first().copied(),
+    }
+    .perform()
+}
+
+fn take_over(repository: &Repository, prepared: &Prepared) -> Result<Option<u64>> {
+    let plan = &prepared.plan;
+    let Archiving::TakeOver { reason } = &plan.archiving else { return Ok(None) };
+    let lineage = Lineage::new(plan.system);
+    let epoch = writer::take_over(repository, lineage, &plan.directory, reason)
+        .map_err(RestoreError::repository("take over archiving"))?;
+    writer::write_epoch(&plan.directory, epoch).map_err(RestoreError::repository("take over archiving"))?;
+    if let Some(owner) = plan.owner {
+        let path = plan.directory.join(writer::EPOCH_FILE);
+        std::os::unix::fs::chown(&path, Some(owner.uid), Some(owner.gid))
+            .map_err(RestoreError::file("give away", &path))?;
+    }
+    Ok(Some(epoch))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,15 @@
+//! Installs every PostgreSQL server that tests need and says what is there: `cargo xtask test` runs it before the tests, so
+//! that downloads do not count as test time.
+
+use pgproof_pg::MajorVersion;
+use pgproof_testkit::Server;
+
+#[expect(clippy::print_stdout, reason = "this is a program")]
+fn main() -> anyhow::Result<()> {
+    for version in MajorVersion::ALL {
+        let server = Server::of(version)?;
+        let kind = if server.is_full() { "full" } else { "server only" };
+        println!("PostgreSQL {} ({kind}) in {}", server.version()?, server.bin().display());
+    }
+    Ok(())
+}
