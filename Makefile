@@ -1,4 +1,8 @@
 # Thin fronts of `cargo xtask`: read there what each does.
-.PHONY: test ci tidy budgets install
-test ci tidy budgets install:
-	cargo xtask $@
+.PHONY: test ci tidy
+test:
+	cargo xtask test
+ci:
+	cargo xtask ci
+tidy:
+	cargo xtask tidy

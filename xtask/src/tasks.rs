@@ -1,0 +1,61 @@
+//! `test` installs what tests need and runs all of them; `ci` adds formatting, lints and tidiness.
+
+use anyhow::{Context, Result, bail};
+use std::env;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Debian's packages that tests use: a full server with its client programs and extensions, and Python for the S3 server of the tests.
+const PACKAGES: [(&str, &str); 2] =
+    [("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"), ("/usr/bin/python3", "python3-venv")];
+
+/// Installs what is missing and runs every test.
+pub(crate) fn test() -> Result<()> {
+    install()?;
+    let mut arguments = vec!["nextest", "run", "--workspace"];
+    if !succeeds("cargo", &["nextest", "--version"]) {
+        arguments = vec!["test", "--workspace"];
+    } else if env::var_os("CI").is_some() {
+        arguments.extend(["--profile", "ci"]);
+    }
+    run("cargo", &arguments)
+}
+
+/// All checks of a change.
+pub(crate) fn ci() -> Result<()> {
+    run("cargo", &["fmt", "--all", "--check"])?;
+    crate::tidy::run()?;
+    run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    test()
+}
+
+fn install() -> Result<()> {
+    let missing: Vec<&str> =
+        PACKAGES.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let command = format!("apt-get install -y {}", missing.join(" "));
+    if !succeeds("test", &["-w", "/var/lib/dpkg"]) {
+        bail!("tests need packages that are not installed: run `sudo {command}`");
+    }
+    run("apt-get", &["update", "-qq"])?;
+    let mut arguments = vec!["install", "-y", "-qq"];
+    arguments.extend(missing);
+    run("apt-get", &arguments)
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let status = Command::new(program).args(arguments).status();
+    let status = status.with_context(|| format!("start {program}"))?;
+    if !status.success() {
+        bail!("`{program} {}` failed with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
