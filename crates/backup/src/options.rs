@@ -12,8 +12,6 @@ pub enum Kind {
     Auto,
     /// Every page is read and stored, nothing is reused.
     Full,
-    /// Every page is read, but stored again only where its content changed; what the WAL did not name is a critical finding.
-    Check,
 }
 
 /// Options of one backup.

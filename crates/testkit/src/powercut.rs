@@ -437,7 +437,7 @@ impl Filesystem for Served {
         let written = position(offset).and_then(|offset| {
             let capacity = state.features.capacity_bytes;
             let disk = state.change()?;
-            if disk.bytes().saturating_add(data.len() as u64) > capacity {
+            if capacity < u64::MAX && disk.bytes().saturating_add(data.len() as u64) > capacity {
                 return Err(Errno::ENOSPC);
             }
             disk.write(ino.0, offset, data)?;

@@ -46,7 +46,23 @@ fn s3_keeps_the_contract_with_moto() {
     // moto looks and writes in two steps, and ignores If-Match when an upload in parts is completed.
     let lacks = Lacks { atomic_conditions: true, if_match_in_parts: true, ..Lacks::default() };
     contract::run_lacking(&S3::new(&server.config("some/prefix")).unwrap(), lacks);
-    contract::run_lacking(&S3::new(&server.config("")).unwrap(), lacks);
+}
+
+#[test]
+fn a_whole_bucket_is_a_store_and_sees_what_prefixes_hold() {
+    let server = S3Server::moto().unwrap();
+    let (whole, part) = (S3::new(&server.config("")).unwrap(), S3::new(&server.config("part")).unwrap());
+    let path = |name: &str| ObjectPath::new(name).unwrap();
+    part.put(&path("wal/0001"), &[b"x"], PutMode::IfAbsent).unwrap();
+    whole.put(&path("other"), &[b"y"], PutMode::IfAbsent).unwrap();
+    let names = |store: &S3| -> Vec<String> {
+        store.list(None, None).unwrap().into_iter().map(|meta| meta.path.to_string()).collect()
+    };
+    assert_eq!(names(&whole), ["other", "part/wal/0001"]);
+    assert_eq!(names(&part), ["wal/0001"]);
+    assert_eq!(whole.list_dirs(None).unwrap(), ["part"]);
+    assert_eq!(part.list_dirs(None).unwrap(), ["wal"]);
+    assert_eq!(whole.get(&path("part/wal/0001")).unwrap(), b"x");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(super) type Result<T> = std::result::Result<T, Errno>;
 pub(super) struct Disk {
     nodes: BTreeMap<u64, Node>,
     next: u64,
+    /// How many names each file has now.
+    links: BTreeMap<u64, u32>,
     /// Changes of names that are not safe yet, oldest first.
     unsaved: Vec<Change>,
 }
@@ -118,7 +120,8 @@ impl File {
 
 impl Disk {
     pub(super) fn new(root: Node) -> Self {
-        Self { nodes: BTreeMap::from([(ROOT, root)]), next: ROOT + 1, unsaved: Vec::new() }
+        let nodes = BTreeMap::from([(ROOT, root)]);
+        Self { nodes, next: ROOT + 1, links: BTreeMap::new(), unsaved: Vec::new() }
     }
 
     pub(super) fn node(&self, id: u64) -> Result<&Node> {
@@ -156,27 +159,24 @@ impl Disk {
 
     /// What all files with a name hold.
     pub(super) fn bytes(&self) -> u64 {
-        let named: BTreeSet<u64> = self
-            .nodes
-            .values()
-            .flat_map(|node| match &node.content {
-                Content::Dir(dir) => dir.now.values().copied().collect(),
-                Content::File(_) => Vec::new(),
-            })
-            .collect();
-        named.iter().filter_map(|id| self.file(*id).ok()).map(|file| file.now.len() as u64).sum()
+        let named = self.links.iter().filter(|(_, links)| **links > 0);
+        named.filter_map(|(id, _)| self.file(*id).ok()).map(|file| file.now.len() as u64).sum()
     }
 
     /// How many names a node has; a directory counts as two.
     pub(super) fn links(&self, id: u64) -> u32 {
-        if self.dir(id).is_ok() {
-            return 2;
+        if self.dir(id).is_ok() { 2 } else { self.links.get(&id).copied().unwrap_or(0) }
+    }
+
+    fn count_links(&mut self) {
+        self.links.clear();
+        for node in self.nodes.values() {
+            if let Content::Dir(dir) = &node.content {
+                for id in dir.now.values() {
+                    *self.links.entry(*id).or_default() += 1;
+                }
+            }
         }
-        let names = self.nodes.values().map(|node| match &node.content {
-            Content::Dir(dir) => dir.now.values().filter(|node| **node == id).count(),
-            Content::File(_) => 0,
-        });
-        u32::try_from(names.sum::<usize>()).unwrap_or(u32::MAX)
     }
 
     /// Makes a file or directory.
@@ -286,6 +286,7 @@ impl Disk {
             rest.extend(found.into_iter().filter(|id| self.dir(*id).is_ok()));
         }
         self.nodes.retain(|id, _| named.contains(id));
+        self.count_links();
     }
 
     /// Makes a change of names, for now.
@@ -294,7 +295,13 @@ impl Disk {
             let Content::Dir(dir) = &mut self.node_mut(edit.dir)?.content else {
                 return Err(Errno::ENOTDIR);
             };
-            edit.apply(&mut dir.now);
+            let lost = edit.apply(&mut dir.now);
+            if let Some(gained) = edit.node {
+                *self.links.entry(gained).or_default() += 1;
+            }
+            if let Some(left) = lost.and_then(|lost| self.links.get_mut(&lost)) {
+                *left -= 1;
+            }
         }
         self.unsaved.push(Change(edits));
         Ok(())
@@ -325,11 +332,12 @@ impl Disk {
 }
 
 impl Edit {
-    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+    /// Changes the name, and gives the node that had it before.
+    fn apply(&self, names: &mut BTreeMap<String, u64>) -> Option<u64> {
         match self.node {
             Some(node) => names.insert(self.name.clone(), node),
             None => names.remove(&self.name),
-        };
+        }
     }
 }
 
