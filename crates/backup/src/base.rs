@@ -23,6 +23,18 @@ pub enum Unfit {
     NotBefore,
 }
 
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::FailedChecks => "it holds pages that failed their checksum",
+            Self::ChecksumSetting => "data checksums were switched on or off since",
+            Self::MajorVersion => "another major version wrote it",
+            Self::OtherHistory => "the server has left its history since",
+            Self::NotBefore => "it had not ended when this one began",
+        })
+    }
+}
+
 /// What is asked of a base.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {

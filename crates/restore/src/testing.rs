@@ -5,9 +5,9 @@ use pgproof_pg::{Lsn, SegmentName, SegmentNumber, SystemIdentifier, TimelineId, 
 use pgproof_repo::lease::Outcome;
 use pgproof_repo::manifest::summary::{BackupKind, BackupSummary, DataDirectory, ServerSettings, Totals};
 use pgproof_repo::{
-    BackupId, Codec, CreateOptions, Encoder, ExtentRef, FileEntry, FileKind, FileMap, Manifest,
+    BackupId, Codec, CreateOptions, Encoder, ExtentRef, FileEntry, FileKind, FileMap, Lineage, Manifest,
     ManifestWriter, PAGE_BYTES, PackIndex, PackNumber, PackPiece, PackTable, PackWriter, Repository, Suite,
-    blocks_of,
+    blocks_of, record,
 };
 use pgproof_store::{Memory, PutMode, Store};
 use std::collections::BTreeMap;

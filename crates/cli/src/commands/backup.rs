@@ -30,7 +30,6 @@ fn options(args: &BackupArgs, config: &BackupConfig) -> BackupOptions {
     BackupOptions {
         kind: match (args.full, args.read_all) {
             (true, _) => Kind::Full,
-            (_, true) => Kind::Check,
             _ => Kind::Auto,
         },
         fast_checkpoint: config.fast_checkpoint,

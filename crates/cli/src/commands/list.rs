@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use pgproof_base::Bytes;
 use pgproof_pg::{Lsn, SegmentName, SystemIdentifier, TimelineId};
 use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope};
-use pgproof_repo::manifest::BackupKind;
+use pgproof_repo::manifest::summary::BackupKind;
 use pgproof_repo::walobject::read_instants;
 use pgproof_repo::walset::{BrokenBackup, RecoveryWindow, reachable_times};
 use pgproof_repo::{BackupId, Repository, Suite};

@@ -7,7 +7,7 @@ use crate::args::low::{LowTargetAction, RestoreArgs};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::fault::Refused;
-use crate::printer::{Page, Report as _};
+use crate::printer::Page;
 use crate::repository;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -9,8 +9,8 @@ use crate::repository;
 use pgproof_base::Bytes;
 use pgproof_repo::catalog::{BackupSizes, BackupState, CatalogBackup, Scope};
 use pgproof_repo::lease::PinRecord;
-use pgproof_repo::manifest::{BackupKind, BackupSummary};
-use pgproof_repo::BackupId;
+use pgproof_repo::manifest::summary::BackupKind;
+use pgproof_repo::{BackupId, BackupSummary};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]

@@ -18,10 +18,10 @@ mod settings;
 pub(crate) mod template;
 mod value;
 
-pub(crate) use effective::{FlagValue, Origin, Setting, Settings};
+pub(crate) use effective::{FlagValue, Origin, Setting};
 pub(crate) use error::ConfigError;
 pub(crate) use find::{Places, SYSTEM_FILE};
 pub(crate) use settings::{
-    ArchiveConfig, BackupConfig, Config, InstanceConfig, RepositoryConfig, RetentionConfig,
+    BackupConfig, Config, InstanceConfig, RepositoryConfig, RetentionConfig,
 };
 pub(crate) use value::parse_duration;

@@ -8,5 +8,5 @@ mod observe;
 mod plan;
 
 pub(crate) use act::{as_owner, as_root};
-pub(crate) use observe::{Place, observe, place};
+pub(crate) use observe::{observe, place};
 pub(crate) use plan::{InitPlan, Step, plan};

@@ -9,22 +9,22 @@ use pgproof_repo::manifest::summary::{
 use pgproof_repo::{BackupId, FileKind, Lineage, PAGE_BYTES};
 use std::collections::BTreeMap;
 
-pub const SYSTEM: SystemIdentifier = SystemIdentifier(7_412_345_678_901_234_567);
+pub(crate) const SYSTEM: SystemIdentifier = SystemIdentifier(7_412_345_678_901_234_567);
 
-pub fn lineage() -> Lineage {
+pub(crate) fn lineage() -> Lineage {
     Lineage::new(SYSTEM)
 }
 
-pub fn backup() -> BackupId {
+pub(crate) fn backup() -> BackupId {
     "20261122T203500Z-0a1b2c".parse().unwrap()
 }
 
 /// An entry of the backup, with its content.
-pub struct Content {
-    pub path: String,
-    pub kind: FileKind,
-    pub mode: u32,
-    pub bytes: Vec<u8>,
+pub(crate) struct Content {
+    pub(crate) path: String,
+    pub(crate) kind: FileKind,
+    pub(crate) mode: u32,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Rows that compress, and in each some bytes that do not.
@@ -42,7 +42,7 @@ fn rows(length: usize, seed: u32) -> Vec<u8> {
 
 /// Entries in order of path: files in one extent and in many, small ones that share an extent, a length that is no multiple of a
 /// page, an empty one, one with a hole, a directory, a tablespace.
-pub fn files() -> Vec<Content> {
+pub(crate) fn files() -> Vec<Content> {
     let file = |path: &str, bytes: Vec<u8>| Content {
         path: path.to_owned(),
         kind: FileKind::File,
@@ -68,15 +68,15 @@ pub fn files() -> Vec<Content> {
     ]
 }
 
-pub fn segment() -> (ArchiveName, WalSegmentSize) {
+pub(crate) fn segment() -> (ArchiveName, WalSegmentSize) {
     (ArchiveName::Segment("000000010000000000000002".to_owned()), WalSegmentSize::new(1 << 20).unwrap())
 }
 
-pub fn wal() -> Vec<u8> {
+pub(crate) fn wal() -> Vec<u8> {
     rows(1 << 20, 7)
 }
 
-pub fn summary() -> BackupSummary {
+pub(crate) fn summary() -> BackupSummary {
     BackupSummary {
         id: backup(),
         system: SYSTEM,

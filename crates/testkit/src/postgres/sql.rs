@@ -110,6 +110,14 @@ impl Postgres {
         Ok(text.parse()?)
     }
 
+    /// Waits until recovery has ended and writes are taken.
+    ///
+    /// # Errors
+    /// Fails when the server does not answer, or not in time.
+    pub fn wait_for_promotion(&self) -> Result<()> {
+        crate::wait::until_true("the end of recovery", || Ok(self.value("SELECT pg_is_in_recovery()")? == "f"))
+    }
+
     /// Writes a checkpoint.
     ///
     /// # Errors

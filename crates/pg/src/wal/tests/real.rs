@@ -1,5 +1,5 @@
 //! WAL that PostgreSQL wrote: one segment of each version, with an access method of every kind, prepared transactions, truncation, databases
-//! made and dropped, plain and compressed images. The lists are `pg_waldump`'s (15, 17, 18) or were checked against the pages (14, 16).
+//! made and dropped, plain and compressed images. The lists are `pg_waldump`'s of 15, 17 and 18; the bare servers of 14 and 16 come without it.
 
 use super::*;
 use crate::{SegmentName, WalSegmentSize};
@@ -8,24 +8,33 @@ struct Real {
     version: MajorVersion,
     file: &'static str,
     segment: &'static [u8],
-    list: &'static [u8],
+    /// What `pg_waldump` lists of it.
+    list: Option<&'static [u8]>,
 }
 
 macro_rules! real {
-    ($version:ident, $number:literal, $file:literal) => {
+    ($version:ident, $number:literal, $file:literal, $list:expr) => {
         Real {
             version: MajorVersion::$version,
             file: $file,
             segment: include_bytes!(concat!("../../../../../testdata/pg/wal/", $number, "-", $file, ".zst")),
-            list: include_bytes!(concat!("../../../../../testdata/pg/wal/", $number, ".list.zst")),
+            list: $list,
         }
+    };
+    ($version:ident, $number:literal, $file:literal) => {
+        real!(
+            $version,
+            $number,
+            $file,
+            Some(include_bytes!(concat!("../../../../../testdata/pg/wal/", $number, ".list.zst")))
+        )
     };
 }
 
 const REAL: [Real; 5] = [
-    real!(V14, "14", "00000001000000000000000B"),
+    real!(V14, "14", "00000001000000000000000B", None),
     real!(V15, "15", "000000010000000000000009"),
-    real!(V16, "16", "000000010000000000000009"),
+    real!(V16, "16", "000000010000000000000009", None),
     real!(V17, "17", "000000010000000000000008"),
     real!(V18, "18", "000000010000000000000008"),
 ];
@@ -52,7 +61,9 @@ fn records_are_those_that_pg_waldump_lists() {
             assert_eq!((version, defect), (real.version, None), "{record}");
             list.push(record.to_string());
         });
-        let expected = String::from_utf8(unpack(real.list)).unwrap();
+        assert!(list.len() > 1000, "{}: {} records", real.version, list.len());
+        let Some(expected) = real.list else { continue };
+        let expected = String::from_utf8(unpack(expected)).unwrap();
         let expected: Vec<_> = expected.lines().collect();
         assert_eq!(list.len(), expected.len(), "{}", real.version);
         for (found, expected) in list.iter().zip(expected) {
