@@ -29,7 +29,7 @@ const EMPTIED: [&str; 8] = [
 ];
 
 /// Files of the running server, or of an earlier copy of it.
-const SKIPPED: [&str; 9] = [
+const SKIPPED: [&str; 10] = [
     "postgresql.auto.conf.tmp",
     "current_logfiles.tmp",
     "backup_label",
@@ -39,6 +39,8 @@ const SKIPPED: [&str; 9] = [
     "backup_manifest",
     "postmaster.pid",
     "postmaster.opts",
+    // Ours, in the place of a log: see `pgproof_server::START_LOG`.
+    "pgproof-start.log",
 ];
 
 /// Directories inside the emptied `pg_wal` that the server expects to find; `summaries` since version 17.

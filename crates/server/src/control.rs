@@ -6,7 +6,7 @@
 
 use crate::{
     error::ServerError,
-    find::{self, DebianCluster, Instance, PidFile, is_alive, serves},
+    find::{self, DebianCluster, Instance, PidFile, State, is_alive, serves},
     log,
     privilege::{self, Owner},
 };
@@ -54,6 +54,17 @@ impl StopMode {
     }
 }
 
+/// File in the data directory that takes the standard error of a server started through this, where no better place is known. Backups
+/// leave it out: it would tell another server's story.
+pub const START_LOG: &str = "pgproof-start.log";
+
+/// The file that the running postmaster's standard error goes to; what it was started with, a restart should keep.
+fn log_in_use(instance: &Instance) -> Option<PathBuf> {
+    let State::Running { pid, .. } = instance.state else { return None };
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/2")).ok()?;
+    target.is_file().then_some(target)
+}
+
 /// Pause between two looks at a starting or stopping server.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -82,7 +93,7 @@ impl Control {
             config_file: None,
             debian: None,
             settings: Vec::new(),
-            log: data.join("startup.log"),
+            log: data.join(START_LOG),
         })
     }
 
@@ -96,7 +107,7 @@ impl Control {
             version: instance.version.to_string(),
         })?;
         let inside = instance.config_file.starts_with(&instance.data_directory);
-        let log = instance.debian.as_ref().map(DebianCluster::log_file);
+        let log = instance.debian.as_ref().map(DebianCluster::log_file).or_else(|| log_in_use(instance));
         Ok(Self {
             data: instance.data_directory.clone(),
             programs,
@@ -104,7 +115,7 @@ impl Control {
             config_file: (!inside).then(|| instance.config_file.clone()),
             debian: instance.debian.clone(),
             settings: Vec::new(),
-            log: log.unwrap_or_else(|| instance.data_directory.join("startup.log")),
+            log: log.unwrap_or_else(|| instance.data_directory.join(START_LOG)),
         })
     }
 
@@ -116,7 +127,7 @@ impl Control {
         self
     }
 
-    /// With the file that the server's standard error is appended to; `startup.log` in the data directory otherwise.
+    /// With the file that the server's standard error is appended to; [`START_LOG`] in the data directory otherwise.
     #[must_use]
     pub fn with_log(mut self, log: &Path) -> Self {
         log.clone_into(&mut self.log);

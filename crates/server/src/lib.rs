@@ -18,7 +18,7 @@ mod session;
 pub mod settings;
 
 pub use backup::{RunningBackup, StoppedBackup};
-pub use control::{Control, StopMode};
+pub use control::{Control, START_LOG, StopMode};
 pub use error::{Cause, ServerError};
 pub use facts::{ArchiverFacts, Database, Facts, SETTINGS, Tablespace};
 pub use find::{Instance, State};

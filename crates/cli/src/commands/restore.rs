@@ -42,7 +42,8 @@ pub(crate) fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<E
     }
     let mut report = pgproof_restore::run(&repository, &prepared, &context.talk)?;
     if args.start {
-        report.recovery = Some(super::start::start(args, &report, context)?);
+        let options = super::start::options(args, &report.plan)?;
+        report.recovery = Some(pgproof_restore::start(&report.plan, &options, &context.talk)?);
     }
     context.talk.clear();
     context.printer.report("restore", &RestoreOutcome::Done(Box::new(report)))?;

@@ -123,7 +123,7 @@ pub(crate) struct Key {
 const COUNT: Kind = Kind::Integer { min: 1, max: i64::MAX };
 
 /// All settings, in the order of the file and of the reference.
-pub(crate) const KEYS: &[Key] = &[
+pub(crate) static KEYS: &[Key] = &[
     Key {
         section: Section::Instance,
         name: "pgdata",
