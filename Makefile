@@ -1,8 +1,4 @@
 # Thin fronts of `cargo xtask`: read there what each does.
-.PHONY: test ci tidy
-test:
-	cargo xtask test
-ci:
-	cargo xtask ci
-tidy:
-	cargo xtask tidy
+.PHONY: test demo ci tidy
+test demo ci tidy:
+	cargo xtask $@

@@ -14,6 +14,7 @@ fn main() -> Result<()> {
         "test" => tasks::test(),
         "ci" => tasks::ci(),
         "tidy" => tidy::run(),
-        _ => bail!("usage: cargo xtask test | ci | tidy"),
+        "demo" => tasks::demo(),
+        _ => bail!("usage: cargo xtask test | ci | tidy | demo"),
     }
 }

@@ -1,4 +1,4 @@
-//! `test` installs what tests need and runs all of them; `ci` adds formatting, lints and tidiness.
+//! `test` installs what tests need and runs all of them; `ci` adds formatting, lints and tidiness; `demo` shows a recovery.
 
 use anyhow::{Context, Result, bail};
 use std::env;
@@ -19,6 +19,16 @@ pub(crate) fn test() -> Result<()> {
         arguments.extend(["--profile", "ci"]);
     }
     run("cargo", &arguments)
+}
+
+/// Builds and runs the demonstration. The whole workspace names the features, so that `test` finds everything built.
+pub(crate) fn demo() -> Result<()> {
+    install()?;
+    run("cargo", &["build", "--workspace", "--bin", "pgproof", "--example", "demo"])?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    let demo = target.join("debug/examples/demo");
+    run(demo.to_str().context("the target directory has a name that is no text")?, &[])
 }
 
 /// All checks of a change.

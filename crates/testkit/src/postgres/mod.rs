@@ -69,6 +69,24 @@ impl Postgres {
         builder::adopt(version, data)
     }
 
+    /// A server that a program under test started on `data`, a copy of this one: its configuration names this one's socket directory, and
+    /// its port is its own. It is killed on drop; the data directory stays the caller's.
+    ///
+    /// # Errors
+    /// Fails when its end cannot be watched over.
+    pub fn copy_started_at(&self, data: &Path, port: u16) -> Result<Self> {
+        Ok(Self {
+            server: self.server.clone(),
+            account: self.account.clone(),
+            data: data.to_owned(),
+            port,
+            overrides: Vec::new(),
+            child: Mutex::new(None),
+            watcher: Mutex::new(Some(Watcher::new(data, None)?)),
+            ground: Arc::clone(&self.ground),
+        })
+    }
+
     /// The installation it runs from.
     #[must_use]
     pub fn server(&self) -> &Server {
