@@ -385,7 +385,7 @@ pub(crate) struct PinArgs {
     #[arg(value_name = "BACKUP")]
     pub(crate) backup: String,
     /// Why it is kept; `list` shows it
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) reason: String,
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,

@@ -42,8 +42,7 @@ pub(crate) fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<E
     }
     let mut report = pgproof_restore::run(&repository, &prepared, &context.talk)?;
     if args.start {
-        let options = super::start::options(args, &report.plan)?;
-        report.recovery = Some(pgproof_restore::start(&report.plan, &options, &context.talk)?);
+        report.recovery = Some(super::start::start(args, &report, context)?);
     }
     context.talk.clear();
     context.printer.report("restore", &RestoreOutcome::Done(Box::new(report)))?;

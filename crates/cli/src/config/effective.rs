@@ -144,8 +144,10 @@ fn settle_one(
     };
     let from_file = || {
         let (path, values) = file?;
-        let is_ours =
-            |v: &&super::read::FileValue| std::ptr::eq(v.key, key) && v.repository.as_deref() == repository;
+        // By name, not by address: the compiler may lay out a constant table more than once.
+        let is_ours = |v: &&super::read::FileValue| {
+            v.key.section == key.section && v.key.name == key.name && v.repository.as_deref() == repository
+        };
         let value = values.values.iter().find(is_ours)?;
         Some((value.text.clone(), Origin::File { path: path.to_owned(), line: value.line }))
     };

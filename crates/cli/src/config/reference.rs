@@ -39,7 +39,7 @@ fn reference() -> String {
                 Otherwise::Found(how) => how.to_owned(),
             };
             let variable = key.variable.map(|name| format!(" Variable: `{name}`.")).unwrap_or_default();
-            let kind = key.kind.describe();
+            let kind = capitalised(&key.kind.describe());
             let _ = write!(
                 page,
                 "\n### `{}`\n\n{}\n\n{kind}. Otherwise: {otherwise}.{variable} Example: `{} = {}`\n",
@@ -48,6 +48,11 @@ fn reference() -> String {
         }
     }
     page
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().to_string() + chars.as_str()).unwrap_or_default()
 }
 
 #[test]

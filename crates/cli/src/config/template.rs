@@ -15,7 +15,8 @@ pub(crate) struct Entry {
 pub(crate) fn render(repository: &str, entries: &[Entry]) -> String {
     let mut out = String::from(
         "# pgproof: backups, archive and restore of one PostgreSQL server.\n\
-         # Settings that are commented out show their default. `pgproof config explain` shows what counts, and why.\n\
+         # A setting that is commented out shows its default, or an example and what counts otherwise.\n\
+         # `pgproof config explain` shows what is in effect, and why.\n\
          # `pgproof check` tests the whole chain after a change.\n",
     );
     for section in Section::ALL {

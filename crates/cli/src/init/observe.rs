@@ -52,6 +52,14 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
     }
     let config = load(&flags)?;
     let mut repository = config.repository()?;
+    let same_place = configured.as_ref().filter(|known| known.store.describe() == repository.store.describe());
+    let same_place = same_place.cloned();
+    if let Some(known) = &same_place {
+        // Named again on the command line, it is still the file's, with the file's key unless another one is named.
+        let key_named = args.repository.key_file.is_some();
+        let key_file = if key_named { repository.key_file } else { known.key_file.clone() };
+        repository = RepositoryConfig { key_file, ..known.clone() };
+    }
     if args.no_encryption {
         repository.key_file = None;
     } else if repository.key_file.is_none() && configured.is_none() {
@@ -62,10 +70,15 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
         let message = format!("the server of {} does not run", instance.data_directory.display());
         return Err(Refused::new("instance-stopped", message, "start it: init asks and changes its settings").into());
     }
+    let repository_text = text_of(&repository, &flags);
+    let configured_repository = match same_place {
+        Some(_) => Some(repository_text.clone()),
+        None => configured.map(|configured| text_of(&configured, &[])),
+    };
     Ok(Place {
         connect: instance::connect_options(&config.instance, &instance),
-        repository_text: text_of(&repository, &flags),
-        configured_repository: configured.map(|configured| text_of(&configured, &[])),
+        repository_text,
+        configured_repository,
         instance,
         repository,
         config_file,

@@ -274,7 +274,15 @@ mod tests {
 
     #[test]
     fn a_fresh_server_gets_everything() {
-        check(|_, _| {}, expect![[""]]);
+        check(|_, _| {}, expect![[r#"
+            {"step":"make-key","path":"/etc/pgproof/main.key"}
+            {"step":"create-repository","place":"/backup","encrypted":true}
+            {"step":"write-config","path":"/etc/pgproof/pgproof.toml"}
+            {"step":"set","name":"archive_mode","value":"on","before":"off"}
+            {"step":"set","name":"archive_command","value":"\"/usr/bin/pgproof\" --config \"/etc/pgproof/pgproof.toml\" archive push \"%p\"","before":"(disabled)"}
+            {"step":"set","name":"archive_timeout","value":"60s","before":"0"}
+            restart needed for archive_mode
+        "#]]);
     }
 
     #[test]
@@ -290,7 +298,14 @@ mod tests {
                 facts.settings.insert("archive_mode".into(), "on".into());
                 facts.settings.insert("archive_timeout".into(), "300".into());
             },
-            expect![[""]],
+            expect![[r#"
+                already: the key /etc/pgproof/main.key is there
+                already: the repository /backup is there, and opens
+                already: the configuration /etc/pgproof/pgproof.toml is there, and stays as it is
+                already: archive_mode is on
+                already: archive_command is set
+                already: archive_timeout is 300 s
+            "#]],
         );
     }
 
@@ -301,7 +316,16 @@ mod tests {
                 facts.settings.insert("wal_level".into(), "minimal".into());
                 options.restart = true;
             },
-            expect![[""]],
+            expect![[r#"
+                {"step":"make-key","path":"/etc/pgproof/main.key"}
+                {"step":"create-repository","place":"/backup","encrypted":true}
+                {"step":"write-config","path":"/etc/pgproof/pgproof.toml"}
+                {"step":"set","name":"wal_level","value":"replica","before":"minimal"}
+                {"step":"set","name":"archive_mode","value":"on","before":"off"}
+                {"step":"set","name":"archive_command","value":"\"/usr/bin/pgproof\" --config \"/etc/pgproof/pgproof.toml\" archive push \"%p\"","before":"(disabled)"}
+                {"step":"set","name":"archive_timeout","value":"60s","before":"0"}
+                {"step":"restart","because":["archive_mode","wal_level"]}
+            "#]],
         );
     }
 
@@ -311,22 +335,39 @@ mod tests {
             facts.settings.insert("archive_mode".into(), "on".into());
             facts.settings.insert("archive_command".into(), "cp %p /archive/%f".into());
         };
-        check(|facts, _| cp(facts), expect![[""]]);
+        check(|facts, _| cp(facts), expect![[r#"
+            refused: archive_command is in use: cp %p /archive/%f
+        "#]]);
         check(
             |facts, options| {
                 cp(facts);
                 options.replace_archive_command = true;
             },
-            expect![[""]],
+            expect![[r#"
+                {"step":"make-key","path":"/etc/pgproof/main.key"}
+                {"step":"create-repository","place":"/backup","encrypted":true}
+                {"step":"write-config","path":"/etc/pgproof/pgproof.toml"}
+                {"step":"set","name":"archive_command","value":"\"/usr/bin/pgproof\" --config \"/etc/pgproof/pgproof.toml\" archive push \"%p\"","before":"cp %p /archive/%f"}
+                {"step":"set","name":"archive_timeout","value":"60s","before":"0"}
+                already: archive_mode is on
+            "#]],
         );
-        check(|facts, _| drop(facts.settings.insert("archive_library".into(), "basic_archive".into())), expect![[""]]);
+        check(|facts, _| drop(facts.settings.insert("archive_library".into(), "basic_archive".into())), expect![[r#"
+            refused: archive_library is in use: basic_archive
+        "#]]);
     }
 
     #[test]
     fn a_repository_inside_the_data_is_refused_in_both_directions() {
-        check(|_, options| options.repository_directory = Some("/data/backup".into()), expect![[""]]);
-        check(|_, options| options.repository_directory = Some("/space/backup".into()), expect![[""]]);
-        check(|_, options| options.repository_directory = Some("/".into()), expect![[""]]);
+        check(|_, options| options.repository_directory = Some("/data/backup".into()), expect![[r#"
+            refused: the repository /data/backup and the server's /data lie inside one another
+        "#]]);
+        check(|_, options| options.repository_directory = Some("/space/backup".into()), expect![[r#"
+            refused: the repository /space/backup and the server's /space lie inside one another
+        "#]]);
+        check(|_, options| options.repository_directory = Some("/".into()), expect![[r#"
+            refused: the repository / and the server's /data lie inside one another
+        "#]]);
     }
 
     #[test]
@@ -336,7 +377,9 @@ mod tests {
                 facts.config_exists = true;
                 facts.configured_repository = Some("/other".into());
             },
-            expect![[""]],
+            expect![[r#"
+                refused: /etc/pgproof/pgproof.toml names the repository /other, not /backup
+            "#]],
         );
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::scene::Scene;
 use anyhow::Result;
-use pgproof_testkit::Postgres;
+use pgproof_testkit::{Postgres, StopMode};
+use std::net::TcpListener;
+use std::process::Command;
 
 #[test]
 fn what_was_committed_before_the_target_comes_back_and_nothing_after() -> Result<()> {
@@ -46,9 +48,28 @@ fn restored_and_started_by_one_command() -> Result<()> {
     scene.server.archive_everything()?;
     let place = scene.new_place("restored");
     let into = place.display().to_string();
-    let ran = scene.pgproof(&["restore", "--pgdata", &into, "--start", "--port", "1"])?;
-    drop(ran);
-    Ok(())
+    let port = free_port()?;
+    let arguments = ["restore", "--pgdata", &into, "--start", "--port", &port.to_string(), "--json"];
+    let ran = scene.pgproof(&arguments)?;
+    // From here on the started server ends with this test, whatever becomes of it.
+    let restored = Postgres::on(scene.server.version(), &place)?;
+    let report = ran.succeeded()?.json()?;
+    assert_eq!(report["report"]["done"]["recovery"]["state"], "promoted", "{report:#}");
+    assert!(restored.is_running());
+    // The restored configuration has the origin's socket directory; only the port is its own.
+    let psql = Command::new(restored.bin().join("psql"))
+        .args(["-X", "-A", "-t", "-U", "postgres", "-d", "postgres", "-p", &port.to_string(), "-h"])
+        .arg(scene.server.socket_dir())
+        .args(["-c", "SELECT sum(a), pg_is_in_recovery() FROM t", "-c", "INSERT INTO t VALUES (11)"])
+        .output()?;
+    let said = String::from_utf8_lossy(&psql.stdout).into_owned();
+    assert_eq!(said.trim(), "55|f\nINSERT 0 1", "{}", String::from_utf8_lossy(&psql.stderr));
+    assert_eq!(scene.server.value("SELECT count(*) FROM t")?, "10", "the origin goes on by itself");
+    restored.stop(StopMode::Fast)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 #[test]

@@ -99,10 +99,7 @@ impl Postgres {
     /// # Errors
     /// Fails when processes remain.
     pub fn kill9(&self) -> Result<()> {
-        let Some(pid) = self.pid() else {
-            self.reap();
-            return Ok(());
-        };
+        let Some(pid) = self.pid() else { return Ok(()) };
         let children = children_of(pid);
         // A process may be gone by the time it is killed, which is what is wanted of it.
         let _ = kill_process(pid, Signal::KILL);
@@ -119,13 +116,14 @@ impl Postgres {
     /// Whether the postmaster runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.reap();
         self.pid().is_some()
     }
 
     /// The postmaster, whoever started it: a test may have let pgproof restart the server.
     #[must_use]
     pub fn pid(&self) -> Option<Pid> {
+        // Our own child may be dead, and another postmaster in its place: killing the dead one would leave that running.
+        self.reap();
         if let Some(child) = self.child().as_ref() {
             return Pid::from_raw(i32::try_from(child.id()).ok()?);
         }
