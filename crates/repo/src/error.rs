@@ -289,6 +289,12 @@ impl Error {
             || matches!(self.store_error(), Some(StoreError::Truncated { .. } | StoreError::NotFound { .. }))
     }
 
+    /// Whether an object among others cannot be made sense of: it is damaged, or of a format of the future, as an object also seems to
+    /// be of which the version was damaged. Whoever looks at a whole repository tells it and goes on with the others.
+    pub fn is_unreadable(&self) -> bool {
+        self.is_damage() || matches!(self, Self::UnknownFormat { .. })
+    }
+
     /// The stable code of this kind of error.
     pub fn code(&self) -> &'static str {
         match self {

@@ -61,11 +61,12 @@ pub(crate) fn close_trailer(mut trailer: Vec<u8>, length: usize, magic: [u8; 8])
 
 /// Checks the end of a trailer of which the first `covered` bytes are its own, and gives those.
 pub(crate) fn open_trailer(trailer: &[u8], covered: usize, magic: [u8; 8]) -> Result<Wire<'_>, Malformed> {
-    let (own, rest) = trailer.split_at_checked(covered).ok_or(Malformed::new("it is too short"))?;
+    const TOO_SHORT: Malformed = Malformed::new("it is too short");
+    let (own, rest) = trailer.split_at_checked(covered).ok_or(TOO_SHORT)?;
     let mut wire = Wire::new(rest);
     let checksum = wire.u32()?;
-    let (zeroes, found_magic) = wire.rest().split_at(rest.len() - 4 - magic.len());
-    if found_magic != magic {
+    let (zeroes, found_magic) = wire.rest().split_last_chunk::<8>().ok_or(TOO_SHORT)?;
+    if *found_magic != magic {
         return Err(Malformed::new("it does not end as its kind does: it is truncated, or something else"));
     }
     if checksum != crc32c::crc32c(own) || zeroes.iter().any(|&byte| byte != 0) {

@@ -21,7 +21,7 @@ struct Shared {
     meter: Meter,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     objects: BTreeMap<ObjectPath, Stored>,
     writes: u64,
@@ -39,6 +39,14 @@ impl Memory {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A store of its own that holds the same now and whose clock shows the same, so that a test can go on in several ways from one
+    /// state.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let state = self.state().clone();
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), meter: Meter::default() }) }
     }
 
     /// Moves the store's clock forward, so that a test of ages need not wait.

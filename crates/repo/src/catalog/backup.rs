@@ -152,7 +152,7 @@ fn read_record<T: DeserializeOwned>(
     let Some(meta) = found.objects.get(name) else { return Ok(Ok(None)) };
     match record::read(repository, &meta.path) {
         Ok(read) => Ok(Ok(read)),
-        Err(error) if error.is_damage() => Ok(Err(error.to_string())),
+        Err(error) if error.is_unreadable() => Ok(Err(error.to_string())),
         Err(error) => Err(error),
     }
 }
@@ -255,7 +255,7 @@ fn published(repository: &Repository, found: &Found, backup: &mut CatalogBackup)
     }
     let manifest = match Manifest::open(repository, found.backup.lineage().system(), &backup.id) {
         Ok(manifest) => manifest,
-        Err(error) if error.is_damage() => return Ok(BackupState::Damaged { what: error.to_string() }),
+        Err(error) if error.is_unreadable() => return Ok(BackupState::Damaged { what: error.to_string() }),
         Err(error) => return Err(error),
     };
     backup.sizes.logical = manifest.summary().totals.bytes_logical;

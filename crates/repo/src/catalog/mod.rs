@@ -77,7 +77,7 @@ pub struct LineageCatalog {
     pub packs: Vec<PackObject>,
     /// Who reads.
     pub readers: Vec<CatalogReader>,
-    /// Who may archive; `None` while nobody ever took over.
+    /// Who may archive; `None` while nobody ever took over, or when the record of it cannot be read.
     pub writer: Option<Stored<ArchiveWriter>>,
     /// Its WAL, when asked for and there is any.
     pub wal: Option<WalListing>,
@@ -116,7 +116,11 @@ impl LineageCatalog {
             Scope::BackupsAndWal => list_wal(repository, lineage, size.map(u64::from))?,
         };
         let readers = readers(repository, lineage, at, times)?;
-        let writer = crate::writer::current(repository, lineage)?;
+        let writer = match crate::writer::current(repository, lineage) {
+            Ok(writer) => writer,
+            Err(error) if error.is_unreadable() => None,
+            Err(error) => return Err(error),
+        };
         Ok(Self { lineage, at, backups, packs, readers, writer, wal, strays })
     }
 
@@ -214,7 +218,7 @@ fn readers(
             Ok(Some(found)) => Some(found.value),
             // It let go between the two requests.
             Ok(None) => continue,
-            Err(error) if error.is_damage() => None,
+            Err(error) if error.is_unreadable() => None,
             Err(error) => return Err(error),
         };
         let live = times.is_live(object.modified, at);

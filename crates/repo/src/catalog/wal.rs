@@ -78,7 +78,7 @@ pub fn list_wal(
     for object in &listing.histories {
         match history::read_timeline(repository, lineage, object) {
             Ok(history) => histories.extend(history),
-            Err(error) if error.is_damage() => listing.damaged_histories.push((object.clone(), error.to_string())),
+            Err(error) if error.is_unreadable() => listing.damaged_histories.push((object.clone(), error.to_string())),
             Err(error) => return Err(error),
         }
     }
@@ -122,7 +122,7 @@ fn find_size(repository: &Repository, objects: &[ObjectMeta]) -> Result<WalSegme
                     return Ok(size);
                 }
             }
-            Err(error) if error.is_damage() => {}
+            Err(error) if error.is_unreadable() => {}
             Err(error) => return Err(error),
         }
     }

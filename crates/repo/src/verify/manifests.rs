@@ -35,7 +35,7 @@ pub(super) fn check(
     let mut check = ManifestCheck::default();
     let manifest = match Manifest::open(repository, lineage.system(), &backup.id) {
         Ok(manifest) => manifest,
-        Err(error) if error.is_damage() => {
+        Err(error) if error.is_unreadable() => {
             check.wrong.push(super::object::what_is_wrong(&error));
             return Ok(check);
         }
@@ -62,7 +62,7 @@ impl ManifestCheck {
     /// Damage is an answer; everything else is an error.
     fn note(&mut self, result: Result<()>) -> Result<()> {
         match result {
-            Err(error) if error.is_damage() => self.wrong.push(super::object::what_is_wrong(&error)),
+            Err(error) if error.is_unreadable() => self.wrong.push(super::object::what_is_wrong(&error)),
             other => return other,
         }
         Ok(())

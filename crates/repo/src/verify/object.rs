@@ -35,14 +35,9 @@ pub(super) type Wrong = Option<String>;
 fn answer<T>(result: Result<T>) -> Result<Result<T, String>> {
     match result {
         Ok(value) => Ok(Ok(value)),
-        Err(error) if is_answer(&error) => Ok(Err(what_is_wrong(&error))),
+        Err(error) if error.is_unreadable() => Ok(Err(what_is_wrong(&error))),
         Err(error) => Err(error),
     }
-}
-
-/// A format of the future is no damage, but an object of it among others of today is not what was written.
-fn is_answer(error: &Error) -> bool {
-    error.is_damage() || matches!(error, Error::UnknownFormat { .. })
 }
 
 /// The error without the object's name, which the finding carries.

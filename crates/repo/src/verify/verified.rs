@@ -47,7 +47,7 @@ pub fn read_verified(repository: &Repository, lineage: Lineage) -> Result<Vec<Ve
     for object in objects {
         match record::read::<VerifiedRecord>(repository, &object.path) {
             Ok(found) => records.extend(found.map(|found| found.value)),
-            Err(error) if error.is_damage() => {}
+            Err(error) if error.is_unreadable() => {}
             Err(error) => return Err(error),
         }
     }

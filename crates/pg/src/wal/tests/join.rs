@@ -144,8 +144,9 @@ fn a_segment_of_another_cluster_is_a_gap() {
 fn the_segment_being_written_is_joined_up_to_the_stop() {
     let forge = three_segments();
     let mut archive = Archive::of(&forge);
-    let (name, mut bytes) = forge.segments().remove(2);
+    let (name, mut bytes) = forge.segments().pop().unwrap();
     let stop = *forge.records.iter().rev().nth(5).unwrap();
+    assert_eq!(stop.segment(forge.size), name.number);
     bytes[stop.offset_in_segment(forge.size) as usize..].fill(0xAB);
     let mut summarizer = Summarizer::until(name, forge.size, stop);
     summarizer.push(&bytes);
