@@ -23,7 +23,7 @@ const VERSION: MajorVersion = MajorVersion::V15;
 const SCALE: u32 = 10;
 
 /// Payments that the application had an answer for when the accident happened.
-const PAYMENTS: usize = 2000;
+const PAYMENTS: usize = 500;
 
 fn main() -> Result<()> {
     let began = Instant::now();

@@ -17,7 +17,10 @@ use rustix::{
 };
 use std::{
     fs::{File, OpenOptions},
-    os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, OpenOptionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -58,11 +61,14 @@ impl StopMode {
 /// leave it out: it would tell another server's story.
 pub const START_LOG: &str = "pgproof-start.log";
 
-/// The file that the running postmaster's standard error goes to; what it was started with, a restart should keep.
+/// The file that the running postmaster's standard error goes to: what it was started with, a restart should keep. One that its owner may
+/// not open again (root opened it for the server) is of no use.
 fn log_in_use(instance: &Instance) -> Option<PathBuf> {
     let State::Running { pid, .. } = instance.state else { return None };
     let target = std::fs::read_link(format!("/proc/{pid}/fd/2")).ok()?;
-    target.is_file().then_some(target)
+    let metadata = target.metadata().ok()?;
+    let is_owners = metadata.uid() == instance.owner.uid && metadata.mode() & 0o200 != 0;
+    (metadata.is_file() && is_owners).then_some(target)
 }
 
 /// Pause between two looks at a starting or stopping server.
