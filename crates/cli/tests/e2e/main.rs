@@ -4,5 +4,6 @@ mod archive;
 mod check;
 mod help;
 mod init;
+mod kills;
 mod restore;
 mod scene;

@@ -68,7 +68,7 @@ fn restored_and_started_by_one_command() -> Result<()> {
     restored.stop(StopMode::Fast)
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
