@@ -1,6 +1,7 @@
 //! End-to-end tests of the `pgproof` binary on real servers. One module for each area; [`scene`] is what they share.
 
 mod archive;
+mod bad_input;
 mod check;
 mod help;
 mod init;
