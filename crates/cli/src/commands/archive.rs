@@ -1,8 +1,9 @@
-//! `pgproof archive push`, `get` and `status`. The first two are PostgreSQL's hooks: they run in the data directory, as the
-//! server's user, and print nothing unless asked, since all they print goes to the server's log.
+//! `pgproof archive push` and `get`: PostgreSQL's hooks. They run in the data directory, as the server's user, and print nothing
+//! unless asked, since all they print goes to the server's log.
 
+use crate::account;
 use crate::args::high::Context;
-use crate::args::low::{GetArgs, PrefetchArgs, PushArgs, StatusArgs};
+use crate::args::low::{GetArgs, PrefetchArgs, PushArgs};
 use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::printer::{Page, Report};
@@ -10,12 +11,14 @@ use crate::repository;
 use pgproof_base::Bytes;
 use pgproof_repo::walobject::StoreOptions;
 use pgproof_wal::{GetOutcome, GetRequest, PushReport, PushRequest, get, push};
+use pgproof_server::Owner;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn archive_push(args: &PushArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let pgdata = data_directory(context)?;
+    become_owner_of(&pgdata)?;
     let repository = repository::open(&config)?;
     let options = StoreOptions { codec: config.archive.compression, ..StoreOptions::default() };
     let report = push(&repository, &PushRequest { pgdata, path: args.path.clone() }, options)?;
@@ -28,6 +31,7 @@ pub(crate) fn archive_push(args: &PushArgs, context: &Context) -> anyhow::Result
 pub(crate) fn archive_get(args: &GetArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let pgdata = data_directory(context)?;
+    become_owner_of(&pgdata)?;
     let repository = repository::open(&config)?;
     let request = GetRequest { pgdata, name: args.name.clone(), destination: args.path.clone() };
     let threads = StoreOptions::default().threads;
@@ -56,6 +60,12 @@ fn data_directory(context: &Context) -> Result<PathBuf, Refused> {
     ))
 }
 
+/// PostgreSQL never runs as root, but a person who tries a hook by hand may be: what the hook then leaves in `pg_wal` or in a
+/// repository's directory must not be root's, or the server cannot read it afterwards.
+fn become_owner_of(pgdata: &Path) -> anyhow::Result<()> {
+    Ok(account::become_owner(Owner::of(pgdata)?)?)
+}
+
 #[derive(Debug, Serialize)]
 struct GetReport {
     name: String,
@@ -78,10 +88,6 @@ impl Report for PushReport {
             false => page.line(format!("{} is archived, {} stored", self.name, Bytes(self.bytes_stored))),
         }
     }
-}
-
-pub(crate) fn archive_status(_args: &StatusArgs, _context: &Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("`archive status` is not built yet")
 }
 
 pub(crate) fn archive_prefetch(_args: &PrefetchArgs, _context: &Context) -> anyhow::Result<Exit> {

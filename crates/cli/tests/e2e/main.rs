@@ -6,3 +6,4 @@ mod help;
 mod init;
 mod restore;
 mod scene;
+mod status;
