@@ -6,9 +6,12 @@
 mod cluster;
 mod error;
 mod get;
+mod prefetch;
 mod push;
+mod spool;
 pub mod status;
 
 pub use error::WalError;
-pub use get::{EXIT_UNKNOWN, GetOutcome, GetRequest, get};
+pub use get::{Ahead, EXIT_UNKNOWN, GetOutcome, GetRequest, get};
+pub use prefetch::{PrefetchRequest, is_recovering, prefetch};
 pub use push::{PushReport, PushRequest, push};

@@ -10,10 +10,13 @@ use crate::printer::{Page, Report};
 use crate::repository;
 use pgproof_base::Bytes;
 use pgproof_repo::walobject::StoreOptions;
-use pgproof_wal::{GetOutcome, GetRequest, PushReport, PushRequest, get, push};
+use pgproof_wal::{
+    Ahead, GetOutcome, GetRequest, PrefetchRequest, PushReport, PushRequest, get, prefetch, push,
+};
 use pgproof_server::Owner;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 pub(crate) fn archive_push(args: &PushArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
@@ -35,7 +38,8 @@ pub(crate) fn archive_get(args: &GetArgs, context: &Context) -> anyhow::Result<E
     let repository = repository::open(&config)?;
     let request = GetRequest { pgdata, name: args.name.clone(), destination: args.path.clone() };
     let threads = StoreOptions::default().threads;
-    let outcome = get(&repository, &request, threads)?;
+    let ahead = if args.no_prefetch || config.archive.read_ahead == 0 { Ahead::Unused } else { Ahead::Used };
+    let outcome = get(&repository, &request, threads, ahead, &mut || start_prefetch(args, context, &request.pgdata))?;
     if context.printer.json || context.printer.verbose {
         let report = GetReport { name: args.name.clone(), outcome };
         context.printer.report("archive get", &report)?;
@@ -90,6 +94,34 @@ impl Report for PushReport {
     }
 }
 
-pub(crate) fn archive_prefetch(_args: &PrefetchArgs, _context: &Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("reading ahead is not built yet")
+pub(crate) fn archive_prefetch(args: &PrefetchArgs, context: &Context) -> anyhow::Result<Exit> {
+    // A session of its own: it outlives the `archive get` that started it, and nothing that ends the server's session ends it. It
+    // fails only for a leader of a group, which a person's shell makes of it.
+    let _ = rustix::process::setsid();
+    let config = context.config()?;
+    let pgdata = context.absolute(&args.pgdata);
+    become_owner_of(&pgdata)?;
+    let repository = repository::open(&config)?;
+    prefetch(&repository, &PrefetchRequest { pgdata, count: config.archive.read_ahead })?;
+    Ok(Exit::Done)
+}
+
+/// Starts the process that fetches ahead, with the configuration of this one. That it cannot be started costs time only.
+fn start_prefetch(args: &GetArgs, context: &Context, pgdata: &Path) {
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut command = Command::new(program);
+    if let Some(config) = &context.config_flag {
+        command.arg("--config").arg(context.absolute(config));
+    }
+    command.args(["archive", "prefetch", "--pgdata"]).arg(pgdata);
+    if let Some(place) = &args.repository.repository {
+        command.arg("--repository").arg(place);
+    }
+    if let Some(key) = &args.repository.key_file {
+        command.arg("--key-file").arg(key);
+    }
+    // In the same directory, so that relative paths mean the same.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // It is not waited for: this process ends at once, and then it is init's.
+    drop(command.spawn());
 }

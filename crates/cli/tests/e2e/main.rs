@@ -4,6 +4,7 @@ mod archive;
 mod check;
 mod help;
 mod init;
+mod prefetch;
 mod restore;
 mod scene;
 mod status;

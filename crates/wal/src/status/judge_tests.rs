@@ -281,3 +281,18 @@ fn what_cannot_be_reached_or_is_nearly_full_is_said() {
         Critical wal-disk-full: 1.0 GB left for pg_wal (1 %)
     "#]]);
 }
+
+#[test]
+fn every_code_has_a_line_in_the_manual() {
+    let page = include_str!("../../../../docs/findings.md");
+    let source = include_str!("judge.rs").split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut codes = 0;
+    for opening in ["Finding::new( \"", "Finding::new(\""] {
+        for rest in source.split(opening).skip(1) {
+            let code = rest.split('"').next().unwrap_or_default();
+            codes += 1;
+            assert!(page.contains(&format!("`{code}`")), "docs/findings.md lacks `{code}`");
+        }
+    }
+    assert!(codes >= 10, "the source is read: {codes}");
+}
