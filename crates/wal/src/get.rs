@@ -1,11 +1,13 @@
-//! `archive get`: delivers one file that replay asks for.
+//! `archive get`: delivers one file that replay asks for, from the spool if it was fetched ahead, else from the repository.
 //!
 //! Tells three answers apart, because PostgreSQL does: delivered; proven absent, which ends the archive; and everything else, which
 //! must never look like the end of the archive (see [`GetOutcome::exit_code`]).
 
 use crate::cluster::read_control;
 use crate::error::WalError;
-use pgproof_pg::ArchiveName;
+use crate::prefetch::is_recovering;
+use crate::spool::Spool;
+use pgproof_pg::{ArchiveName, ControlFile, SegmentName};
 use pgproof_repo::walobject::{self, Fetched};
 use pgproof_repo::{Lineage, Repository};
 use serde::Serialize;
@@ -46,27 +48,86 @@ impl GetOutcome {
     }
 }
 
-/// Delivers a file, or proves that there is none.
+/// Whether segments are fetched ahead of the wanted one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ahead {
+    /// The spool is used, and the caller is told when somebody should fill it.
+    Used,
+    /// The spool is neither read nor written.
+    Unused,
+}
+
+/// Delivers a file, or proves that there is none. `fill` is called after a delivery when nobody fills the spool.
 ///
 /// # Errors
 /// See [`WalError`]; nothing lies at the destination then.
-pub fn get(repository: &Repository, request: &GetRequest, threads: usize) -> Result<GetOutcome, WalError> {
+pub fn get(
+    repository: &Repository,
+    request: &GetRequest,
+    threads: usize,
+    ahead: Ahead,
+    fill: &mut dyn FnMut(),
+) -> Result<GetOutcome, WalError> {
     let name = ArchiveName::parse(&request.name)
         .map_err(|source| WalError::NotAWalFile { path: Path::new(&request.name).to_owned(), source })?;
     let control = read_control(&request.pgdata)?;
+    let spooled = spooled(repository, request, &name, &control, ahead);
+    // A spool that cannot be used is as good as an empty one.
+    if let Some((spool, segment)) = &spooled
+        && spool.deliver(*segment, &request.pgdata.join(&request.destination)).unwrap_or(false)
+    {
+        ask_for_more(spool, *segment, fill);
+        return Ok(GetOutcome::Delivered);
+    }
+    let outcome = fetch(repository, request, &name, &control, threads)?;
+    if let (GetOutcome::Delivered, Some((spool, segment))) = (outcome, &spooled) {
+        ask_for_more(spool, *segment, fill);
+    }
+    Ok(outcome)
+}
+
+/// The spool and the place in it, for what can lie there: segments, while a server replays.
+fn spooled(
+    repository: &Repository,
+    request: &GetRequest,
+    name: &ArchiveName,
+    control: &ControlFile,
+    ahead: Ahead,
+) -> Option<(Spool, SegmentName)> {
+    let ArchiveName::Segment(text) = name else { return None };
+    if ahead == Ahead::Unused || !is_recovering(&request.pgdata, control) {
+        return None;
+    }
+    let segment = SegmentName::parse(text, control.wal_segment_size).ok()?;
+    Some((Spool::of(&request.pgdata, control, repository)?, segment))
+}
+
+fn ask_for_more(spool: &Spool, delivered: SegmentName, fill: &mut dyn FnMut()) {
+    if spool.note_request(delivered).is_ok() && !spool.is_being_filled() {
+        fill();
+    }
+}
+
+fn fetch(
+    repository: &Repository,
+    request: &GetRequest,
+    name: &ArchiveName,
+    control: &ControlFile,
+    threads: usize,
+) -> Result<GetOutcome, WalError> {
     let lineage = Lineage::new(control.system_identifier);
     let destination = request.pgdata.join(&request.destination);
-    let fetched = match &name {
+    let fetched = match name {
         ArchiveName::Segment(_) | ArchiveName::Partial(_) => walobject::fetch_segment(
             repository,
             lineage,
-            &name,
+            name,
             control.wal_segment_size,
             &destination,
             threads,
         ),
         ArchiveName::History(_) | ArchiveName::Backup { .. } => {
-            walobject::history::fetch(repository, lineage, &name, &destination)
+            walobject::history::fetch(repository, lineage, name, &destination)
         }
     };
     match fetched {

@@ -1,13 +1,17 @@
 //! Keep every change: what `archive_command` and `restore_command` call.
 //!
 //! Promises that [`push()`] succeeds only when the file is durable in the repository, and that [`get()`] calls a file absent only when
-//! the repository proved it. How a segment is stored is `pgproof-repo`'s business; what the archive lacks is judged elsewhere.
+//! the repository proved it. How a segment is stored is `pgproof-repo`'s business; what the archive lacks is judged in [`status`].
 
 mod cluster;
 mod error;
 mod get;
+mod prefetch;
 mod push;
+mod spool;
+pub mod status;
 
 pub use error::WalError;
-pub use get::{EXIT_UNKNOWN, GetOutcome, GetRequest, get};
+pub use get::{Ahead, EXIT_UNKNOWN, GetOutcome, GetRequest, get};
+pub use prefetch::{PrefetchRequest, is_recovering, prefetch};
 pub use push::{PushReport, PushRequest, push};

@@ -5,6 +5,8 @@
 
 use crate::cluster::read_control;
 use crate::error::WalError;
+use crate::prefetch::is_recovering;
+use crate::spool;
 use jiff::Timestamp;
 use pgproof_pg::wal::{LONG_HEADER, SegmentHeader};
 use pgproof_pg::{ArchiveName, SystemIdentifier};
@@ -69,6 +71,9 @@ pub fn push(
         }
     };
     let stored = stored.map_err(repo("archive the file"))?;
+    if !is_recovering(&request.pgdata, &control) {
+        spool::clear_abandoned(&request.pgdata);
+    }
     let (bytes_stored, was_there) = match stored {
         Stored::New { stored_bytes } => (stored_bytes, false),
         Stored::SameContent => (0, true),

@@ -213,9 +213,6 @@ pub(crate) struct PrefetchArgs {
     /// Data directory whose replay is served
     #[arg(long, value_name = "DIR")]
     pub(crate) pgdata: PathBuf,
-    /// The segment after which to begin
-    #[arg(value_name = "NAME")]
-    pub(crate) after: String,
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
 }

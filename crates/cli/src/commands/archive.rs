@@ -1,21 +1,27 @@
-//! `pgproof archive push`, `get` and `status`. The first two are PostgreSQL's hooks: they run in the data directory, as the
-//! server's user, and print nothing unless asked, since all they print goes to the server's log.
+//! `pgproof archive push` and `get`: PostgreSQL's hooks. They run in the data directory, as the server's user, and print nothing
+//! unless asked, since all they print goes to the server's log.
 
+use crate::account;
 use crate::args::high::Context;
-use crate::args::low::{GetArgs, PrefetchArgs, PushArgs, StatusArgs};
+use crate::args::low::{GetArgs, PrefetchArgs, PushArgs};
 use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::printer::{Page, Report};
 use crate::repository;
 use pgproof_base::Bytes;
 use pgproof_repo::walobject::StoreOptions;
-use pgproof_wal::{GetOutcome, GetRequest, PushReport, PushRequest, get, push};
+use pgproof_wal::{
+    Ahead, GetOutcome, GetRequest, PrefetchRequest, PushReport, PushRequest, get, prefetch, push,
+};
+use pgproof_server::Owner;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 pub(crate) fn archive_push(args: &PushArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let pgdata = data_directory(context)?;
+    become_owner_of(&pgdata)?;
     let repository = repository::open(&config)?;
     let options = StoreOptions { codec: config.archive.compression, ..StoreOptions::default() };
     let report = push(&repository, &PushRequest { pgdata, path: args.path.clone() }, options)?;
@@ -28,10 +34,12 @@ pub(crate) fn archive_push(args: &PushArgs, context: &Context) -> anyhow::Result
 pub(crate) fn archive_get(args: &GetArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let pgdata = data_directory(context)?;
+    become_owner_of(&pgdata)?;
     let repository = repository::open(&config)?;
     let request = GetRequest { pgdata, name: args.name.clone(), destination: args.path.clone() };
     let threads = StoreOptions::default().threads;
-    let outcome = get(&repository, &request, threads)?;
+    let ahead = if args.no_prefetch || config.archive.read_ahead == 0 { Ahead::Unused } else { Ahead::Used };
+    let outcome = get(&repository, &request, threads, ahead, &mut || start_prefetch(args, context, &request.pgdata))?;
     if context.printer.json || context.printer.verbose {
         let report = GetReport { name: args.name.clone(), outcome };
         context.printer.report("archive get", &report)?;
@@ -54,6 +62,12 @@ fn data_directory(context: &Context) -> Result<PathBuf, Refused> {
         format!("{} is not a data directory", current.display()),
         "PostgreSQL runs this command in its data directory; to try it by hand, `cd` there first",
     ))
+}
+
+/// PostgreSQL never runs as root, but a person who tries a hook by hand may be: what the hook then leaves in `pg_wal` or in a
+/// repository's directory must not be root's, or the server cannot read it afterwards.
+fn become_owner_of(pgdata: &Path) -> anyhow::Result<()> {
+    Ok(account::become_owner(Owner::of(pgdata)?)?)
 }
 
 #[derive(Debug, Serialize)]
@@ -80,10 +94,34 @@ impl Report for PushReport {
     }
 }
 
-pub(crate) fn archive_status(_args: &StatusArgs, _context: &Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("`archive status` is not built yet")
+pub(crate) fn archive_prefetch(args: &PrefetchArgs, context: &Context) -> anyhow::Result<Exit> {
+    // A session of its own: it outlives the `archive get` that started it, and nothing that ends the server's session ends it. It
+    // fails only for a leader of a group, which a person's shell makes of it.
+    let _ = rustix::process::setsid();
+    let config = context.config()?;
+    let pgdata = context.absolute(&args.pgdata);
+    become_owner_of(&pgdata)?;
+    let repository = repository::open(&config)?;
+    prefetch(&repository, &PrefetchRequest { pgdata, count: config.archive.read_ahead })?;
+    Ok(Exit::Done)
 }
 
-pub(crate) fn archive_prefetch(_args: &PrefetchArgs, _context: &Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("reading ahead is not built yet")
+/// Starts the process that fetches ahead, with the configuration of this one. That it cannot be started costs time only.
+fn start_prefetch(args: &GetArgs, context: &Context, pgdata: &Path) {
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut command = Command::new(program);
+    if let Some(config) = &context.config_flag {
+        command.arg("--config").arg(context.absolute(config));
+    }
+    command.args(["archive", "prefetch", "--pgdata"]).arg(pgdata);
+    if let Some(place) = &args.repository.repository {
+        command.arg("--repository").arg(place);
+    }
+    if let Some(key) = &args.repository.key_file {
+        command.arg("--key-file").arg(key);
+    }
+    // In the same directory, so that relative paths mean the same.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // It is not waited for: this process ends at once, and then it is init's.
+    drop(command.spawn());
 }

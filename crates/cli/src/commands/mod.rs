@@ -13,6 +13,7 @@ mod restore;
 mod restore_text;
 mod show;
 mod start;
+mod status;
 mod verify;
 
 use crate::args::high::Context;
@@ -52,7 +53,7 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Backup(args) => backup::backup(args, context),
         LowCommand::Archive(Archive::Push(args)) => archive::archive_push(args, context),
         LowCommand::Archive(Archive::Get(args)) => archive::archive_get(args, context),
-        LowCommand::Archive(Archive::Status(args)) => archive::archive_status(args, context),
+        LowCommand::Archive(Archive::Status(args)) => status::archive_status(args, context),
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
         LowCommand::Restore(args) => restore::restore(args, context),
         LowCommand::List(_) => list::list(context),

@@ -6,5 +6,7 @@ mod check;
 mod help;
 mod init;
 mod kills;
+mod prefetch;
 mod restore;
 mod scene;
+mod status;

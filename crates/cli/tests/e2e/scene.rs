@@ -32,7 +32,12 @@ impl Scene {
 
     /// A server that is archived already.
     pub(crate) fn initialised() -> Result<Self> {
-        let scene = Self::new(safe_server())?;
+        Self::initialised_from(safe_server())
+    }
+
+    /// The same, of another shape.
+    pub(crate) fn initialised_from(builder: Builder) -> Result<Self> {
+        let scene = Self::new(builder)?;
         scene.init(&["--restart"])?.succeeded()?;
         Ok(scene)
     }

@@ -1,0 +1,99 @@
+//! `pgproof archive status`.
+
+use crate::account;
+use crate::archive_command::shell_word;
+use crate::args::high::Context;
+use crate::args::low::{RepositoryArgs, StatusArgs};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::printer::{Page, Report, render_findings, worst};
+use crate::{instance, repository};
+use pgproof_base::{Bytes, Severity, human_duration};
+use pgproof_wal::status::{CommandLine, GapState, PositionSource, StatusReport, StatusRequest, judge, observe};
+use std::path::Path;
+use std::time::Duration;
+
+pub(crate) fn archive_status(args: &StatusArgs, context: &Context) -> anyhow::Result<Exit> {
+    let config = context.config()?;
+    let instance = instance::find(&config.instance)?;
+    account::become_owner(instance.owner)?;
+    let opened = repository::open(&config);
+    let request = StatusRequest {
+        connect: instance::connect_options(&config.instance, &instance),
+        pgdata: instance.data_directory,
+        repository: opened.as_ref().map_err(|error| one_line(&Fault::new(error))),
+        command: command_line(&args.repository, context, &config)?,
+    };
+    let report = judge(&observe(&request)?);
+    context.talk.clear();
+    context.printer.report("archive status", &report)?;
+    let bad = worst(&report.findings) >= Some(Severity::Warning);
+    Ok(if bad { Exit::BadAnswer } else { Exit::Done })
+}
+
+/// The call that does with this configuration what this one does.
+fn command_line(args: &RepositoryArgs, context: &Context, config: &Config) -> anyhow::Result<CommandLine> {
+    let mut line = CommandLine { head: shell_word(&std::env::current_exe()?), flags: String::new() };
+    if let Some(file) = &config.file {
+        line.head += &format!(" --config {}", shell_word(&context.absolute(file)));
+    }
+    match args.repository.as_deref() {
+        Some(url) if url.contains("://") => line.flags += &format!(" --repository {}", shell_word(Path::new(url))),
+        Some(path) => line.flags += &format!(" --repository {}", shell_word(&context.absolute(Path::new(path)))),
+        None => {}
+    }
+    if let Some(key) = &args.key_file {
+        line.flags += &format!(" --key-file {}", shell_word(&context.absolute(key)));
+    }
+    Ok(line)
+}
+
+fn one_line(fault: &Fault) -> String {
+    std::iter::once(&fault.message).chain(&fault.causes).cloned().collect::<Vec<_>>().join(": ")
+}
+
+impl Report for StatusReport {
+    fn render(&self, page: &mut Page) {
+        let seconds = |s: u64| human_duration(Duration::from_secs(s));
+        let said = match self.position.source {
+            PositionSource::Primary => "",
+            PositionSource::Standby => ", replayed by a standby",
+            PositionSource::ControlFile => ", its last checkpoint",
+        };
+        page.field("system", self.system);
+        page.field("server", format!("{} on timeline {}{said}", self.position.lsn, self.position.timeline));
+        if let Some(place) = &self.repository {
+            page.field("repository", place);
+        }
+        match (&self.last_archived, self.archived_to) {
+            (Some(segment), Some(lsn)) => page.field("archived", format!("up to {lsn}, the last segment is {segment}")),
+            (None, Some(lsn)) => page.field("archived", format!("up to {lsn}, where the timeline before this one ends")),
+            _ => page.field("archived", "unknown"),
+        }
+        if let (Some(bytes), Some(lag_s)) = (self.lag_bytes, self.lag_s) {
+            page.field("lag", format!("{}, {}", Bytes(bytes), seconds(lag_s)));
+        }
+        match &self.oldest_waiting {
+            Some(oldest) => {
+                let files = if self.waiting == 1 { "file" } else { "files" };
+                let age = seconds(oldest.age_s);
+                page.field("waiting", format!("{} {files}, {} for {age}", self.waiting, oldest.name));
+            }
+            None => page.field("waiting", "nothing"),
+        }
+        if let Some(archiver) = &self.archiver {
+            page.field("archiver", format!("{} files archived, {} failures", archiver.archived, archiver.failed));
+        }
+        if let Some(room) = self.wal_room {
+            page.field("room for pg_wal", format!("{} of {}", Bytes(room.available), Bytes(room.total)));
+        }
+        let open = self.gaps.iter().filter(|gap| gap.state != GapState::Passed).count();
+        page.field("gaps", if open == 0 { "none".to_owned() } else { open.to_string() });
+        render_findings(page, &self.findings);
+        if worst(&self.findings) < Some(Severity::Warning) {
+            page.gap();
+            page.line("the archive holds every segment that the server has completed, or is about to get it");
+        }
+    }
+}
