@@ -40,9 +40,6 @@ impl Kinds {
     /// free space map.
     pub(crate) fn same_page(&self, file: &RelPath, at: u32, one: &PageBytes, other: &PageBytes) -> bool {
         match PageKind::of(self.of(file.file.relation()), file.file.fork) {
-            // The metapage holds a magic number and a cache of pages with room, which is written without WAL and checked before use
-            // (`SpGistUpdateMetaPage`, `SpGistGetBuffer` in `src/backend/access/spgist/spgutils.c`).
-            Some(PageKind::Spgist) if file.first_block() + at == 0 => one[24..28] == other[24..28],
             Some(kind) => same_page(kind, file.first_block() + at, one, other),
             None => one == other,
         }
