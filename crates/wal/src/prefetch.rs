@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// Between two looks at what replay asked for: short against replaying a segment.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A replay that asks for nothing for so long waits for something, or is over.
 const IDLE: Duration = Duration::from_secs(60);
@@ -93,7 +93,8 @@ impl Fetcher<'_> {
         // What was absent may be there by now, once replay has come on.
         self.end = self.end.filter(|(seen_at, _)| *seen_at == requested);
         let end = self.end.map(|(_, end)| end);
-        let plan = plan(requested, &held, self.request.count, self.control.wal_segment_size, end);
+        let count = self.request.count.min(held.len().saturating_add(self.spool.room()));
+        let plan = plan(requested, &held, count, self.control.wal_segment_size, end);
         for name in plan.remove {
             self.spool.remove(name);
         }

@@ -28,6 +28,9 @@ const REQUESTED: &str = "requested";
 /// Bytes that may wait, whatever the count allows: segments may have 1 GB.
 const BYTES_MAX: u64 = 1 << 30;
 
+/// An eighth of what is free on the disk may be taken.
+const ROOM_SHARE: u64 = 8;
+
 /// The spool of one data directory, for one cluster, repository and boot.
 #[derive(Debug, Clone)]
 pub struct Spool {
@@ -132,6 +135,13 @@ impl Spool {
             held.extend(SegmentName::parse(&entry?.file_name().to_string_lossy(), self.size));
         }
         Ok(held)
+    }
+
+    /// How many more segments its disk has room for: the server that recovers needs it more.
+    pub(crate) fn room(&self) -> usize {
+        let Ok(disk) = rustix::fs::statvfs(&self.session) else { return 0 };
+        let spare = disk.f_bavail * disk.f_frsize / ROOM_SHARE;
+        usize::try_from(spare / u64::from(self.size.bytes())).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn remove(&self, name: SegmentName) {
