@@ -3,8 +3,9 @@
 use crate::scene::{Scene, safe_server};
 use anyhow::{Result, ensure};
 use pgproof_pg::MajorVersion;
-use pgproof_testkit::Postgres;
+use pgproof_testkit::{Builder, Postgres};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// One scene for all that a restore refuses: a backup, and WAL with a hole behind it.
@@ -104,16 +105,13 @@ fn find(directory: &Path, name: &str) -> Result<std::path::PathBuf> {
 fn a_file_that_cannot_be_read_fails_the_backup_by_name() -> Result<()> {
     let scene = Scene::initialised()?;
     let good = scene.pgproof(&["backup", "--json"])?.succeeded()?.json()?;
-    // A directory in the place of a relation: unreadable for root too.
     let path = scene.server.pgdata().join("base/1/999999");
-    std::os::unix::fs::symlink("/nowhere/at/all", &path)?;
+    fs::write(&path, [0; 8192])?;
+    scene.server.account().own(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0))?;
     let ran = scene.pgproof(&["backup"])?;
     fs::remove_file(&path)?;
-    if ran.code != 0 {
-        assert!(ran.code == 3 && ran.stderr.contains("999999"), "{}", ran.stderr);
-    } else {
-        assert!(ran.stdout.contains("base/1/999999 is no file, and was left out"), "{}", ran.stdout);
-    }
+    assert!(ran.code == 3 && ran.stderr.contains("base/1/999999"), "{}{}", ran.stdout, ran.stderr);
     let show = scene.pgproof(&["show", "--json", good["report"]["id"].as_str().unwrap_or_default()])?;
     show.succeeded()?;
     scene.pgproof(&["backup"])?.succeeded()?;
@@ -121,27 +119,29 @@ fn a_file_that_cannot_be_read_fails_the_backup_by_name() -> Result<()> {
 }
 
 #[test]
-fn segments_of_one_megabyte_and_of_one_gigabyte_are_archived_and_replayed() -> Result<()> {
-    for megabytes in [1, 1024] {
-        let builder = safe_server().wal_segment_size_mb(megabytes);
-        let builder = if megabytes == 1024 {
-            builder.setting("min_wal_size", "2GB").setting("max_wal_size", "4GB").setting("fsync", "off")
-        } else {
-            builder
-        };
-        let scene = Scene::new(builder)?;
-        scene.init(&["--restart"])?;
-        scene.server.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) a")?;
-        scene.pgproof(&["backup"])?.succeeded()?;
-        scene.server.sql("INSERT INTO t VALUES (1001)")?;
-        scene.server.archive_everything()?;
-        let (place, port) = (scene.new_place("restored"), crate::restore::free_port()?);
-        let into = place.display().to_string();
-        let ran = scene.pgproof(&["restore", "--pgdata", &into, "--start", "--port", &port.to_string()])?;
-        let restored = scene.server.copy_started_at(&place, port)?;
-        ran.succeeded()?;
-        assert_eq!(restored.value("SELECT count(*) FROM t")?, "1001", "segments of {megabytes} MB");
-    }
+fn segments_of_one_megabyte_are_archived_and_replayed() -> Result<()> {
+    comes_back(safe_server().wal_segment_size_mb(1))
+}
+
+#[test]
+#[ignore = "moves some gigabytes of WAL: minutes"]
+fn segments_of_one_gigabyte_are_archived_and_replayed() -> Result<()> {
+    comes_back(safe_server().wal_segment_size_mb(1024).setting("min_wal_size", "2GB").setting("max_wal_size", "4GB"))
+}
+
+fn comes_back(builder: Builder) -> Result<()> {
+    let scene = Scene::new(builder)?;
+    scene.init(&["--restart"])?;
+    scene.server.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) a")?;
+    scene.pgproof(&["backup"])?.succeeded()?;
+    scene.server.sql("INSERT INTO t VALUES (1001)")?;
+    scene.server.archive_everything()?;
+    let (place, port) = (scene.new_place("restored"), crate::restore::free_port()?);
+    let into = place.display().to_string();
+    let ran = scene.pgproof(&["restore", "--pgdata", &into, "--start", "--port", &port.to_string()])?;
+    let restored = scene.server.copy_started_at(&place, port)?;
+    ran.succeeded()?;
+    assert_eq!(restored.value("SELECT count(*) FROM t")?, "1001");
     Ok(())
 }
 
@@ -155,16 +155,16 @@ fn an_unreachable_store_and_a_foreign_system_are_told_apart() -> Result<()> {
     assert!(!scene.repository().exists(), "an absent repository must not be made anew by a backup");
     fs::rename(&away, scene.repository())?;
 
-    // Another cluster's server pushes with this configuration: it gets a lineage of its own, and `check` says so.
+    // A segment of another cluster, copied into this one's pg_wal.
     let other = Postgres::builder(MajorVersion::V15).setting("fsync", "on").start()?;
     let segment = other.switch_wal()?.file_name(other.wal_segment_size()?);
-    let mut push = scene.command(&["archive", "push", &format!("pg_wal/{segment}")]);
-    push.current_dir(scene.server.pgdata());
-    fs::copy(other.pgdata().join("pg_wal").join(&segment), scene.server.pgdata().join("pg_wal").join("0000000100000000000000EE"))?;
+    let copied = scene.server.pgdata().join("pg_wal/0000000100000000000000EE");
+    fs::copy(other.pgdata().join("pg_wal").join(&segment), &copied)?;
+    scene.server.account().own(&copied)?;
     let mut wrong = scene.command(&["archive", "push", "pg_wal/0000000100000000000000EE"]);
     wrong.current_dir(scene.server.pgdata());
     let ran = scene.ran(wrong)?;
-    fs::remove_file(scene.server.pgdata().join("pg_wal/0000000100000000000000EE"))?;
+    fs::remove_file(&copied)?;
     assert!(ran.code == 3 && ran.stderr.contains("but this server is system"), "{}", ran.stderr);
     Ok(())
 }
