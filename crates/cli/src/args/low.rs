@@ -141,20 +141,14 @@ pub(crate) struct BackupArgs {
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
     /// Read and store everything, reuse nothing
-    #[arg(long, conflicts_with = "read_all")]
-    pub(crate) full: bool,
-    /// Read everything, store what changed, and compare with what the WAL said
     #[arg(long)]
-    pub(crate) read_all: bool,
+    pub(crate) full: bool,
     /// Threads that read, compress and store
     #[arg(short, long, value_name = "N")]
     pub(crate) processes: Option<u16>,
     /// How to compress: zstd:LEVEL, lz4 or none
     #[arg(long, value_name = "CODEC")]
     pub(crate) compression: Option<String>,
-    /// Show what would be read and why, and store nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
 }
 
 /// `pgproof archive`

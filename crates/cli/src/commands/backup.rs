@@ -28,10 +28,7 @@ pub(crate) fn backup(args: &BackupArgs, context: &Context) -> anyhow::Result<Exi
 fn options(args: &BackupArgs, config: &BackupConfig) -> BackupOptions {
     let defaults = BackupOptions::default();
     BackupOptions {
-        kind: match (args.full, args.read_all) {
-            (true, _) => Kind::Full,
-            _ => Kind::Auto,
-        },
+        kind: if args.full { Kind::Full } else { Kind::Auto },
         fast_checkpoint: config.fast_checkpoint,
         workers: config.processes.unwrap_or(defaults.workers),
         codec: config.compression,

@@ -10,3 +10,4 @@ mod prefetch;
 mod restore;
 mod scene;
 mod status;
+mod versions;
