@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// The directory, below the data directory.
-pub const SPOOL: &str = "pg_wal/pgproof_spool";
+pub(crate) const SPOOL: &str = "pg_wal/pgproof_spool";
 
 /// Whoever fills the spool holds it locked.
 const LOCK: &str = "lock";
@@ -33,7 +33,7 @@ const ROOM_SHARE: u64 = 8;
 
 /// The spool of one data directory, for one cluster, repository and boot.
 #[derive(Debug, Clone)]
-pub struct Spool {
+pub(crate) struct Spool {
     root: PathBuf,
     session: PathBuf,
     size: WalSegmentSize,
@@ -74,7 +74,7 @@ pub(crate) fn plan(
 
 impl Spool {
     /// The spool of this data directory; none where the boot cannot be told.
-    pub fn of(pgdata: &Path, control: &ControlFile, repository: &Repository) -> Option<Self> {
+    pub(crate) fn of(pgdata: &Path, control: &ControlFile, repository: &Repository) -> Option<Self> {
         let boot = Holder::this_process().boot;
         if boot.is_empty() {
             return None;
@@ -93,7 +93,7 @@ impl Spool {
     ///
     /// # Errors
     /// What the system says; nothing incomplete lies at the destination then.
-    pub fn deliver(&self, name: SegmentName, destination: &Path) -> io::Result<bool> {
+    pub(crate) fn deliver(&self, name: SegmentName, destination: &Path) -> io::Result<bool> {
         let path = self.path(name);
         match fs::metadata(&path) {
             Ok(metadata) if metadata.len() == u64::from(self.size.bytes()) => {}
@@ -112,7 +112,7 @@ impl Spool {
     ///
     /// # Errors
     /// What the system says.
-    pub fn note_request(&self, name: SegmentName) -> io::Result<()> {
+    pub(crate) fn note_request(&self, name: SegmentName) -> io::Result<()> {
         fs::create_dir_all(&self.session)?;
         let temporary = self.session.join(format!("{REQUESTED}.{}", std::process::id()));
         fs::write(&temporary, name.file_name(self.size))?;
@@ -156,7 +156,7 @@ impl Spool {
     }
 
     /// Whether somebody fills it.
-    pub fn is_being_filled(&self) -> bool {
+    pub(crate) fn is_being_filled(&self) -> bool {
         let Ok(file) = File::open(self.root.join(LOCK)) else { return false };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }

@@ -221,11 +221,6 @@ impl Settings {
         let Some(text) = &setting.text else { return Ok(None) };
         T::from_value(text).map(Some).map_err(|why| setting.error(&why))
     }
-
-    /// Who said a setting's value.
-    pub(crate) fn origin(&self, section: Section, name: &str) -> Option<&Origin> {
-        self.all.iter().find(|s| s.key.section == section && s.key.name == name).map(|s| &s.origin)
-    }
 }
 
 #[cfg(test)]
@@ -246,7 +241,8 @@ mod tests {
 
     fn pgdata(settings: &Settings) -> (String, String) {
         let value: Option<PathBuf> = settings.get(Section::Instance, None, "pgdata").unwrap();
-        let origin = settings.origin(Section::Instance, "pgdata").unwrap();
+        let is_pgdata = |s: &&Setting| s.key.section == Section::Instance && s.key.name == "pgdata";
+        let origin = &settings.all.iter().find(is_pgdata).unwrap().origin;
         (value.unwrap().display().to_string(), origin.to_string())
     }
 

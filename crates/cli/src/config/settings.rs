@@ -42,7 +42,6 @@ pub(crate) struct InstanceConfig {
 /// `[repository.NAME]`
 #[derive(Debug, Clone)]
 pub(crate) struct RepositoryConfig {
-    pub(crate) name: String,
     pub(crate) store: StoreConfig,
     pub(crate) key_file: Option<PathBuf>,
 }
@@ -193,7 +192,7 @@ fn repository(settings: &Settings, name: &str) -> Result<RepositoryConfig, Confi
     if let StoreConfig::S3(bucket) = &mut store {
         one.fill(bucket)?;
     }
-    Ok(RepositoryConfig { name: name.to_owned(), store, key_file: one.get("key_file")? })
+    Ok(RepositoryConfig { store, key_file: one.get("key_file")? })
 }
 
 /// The settings of one repository.

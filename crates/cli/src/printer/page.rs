@@ -29,7 +29,6 @@ pub(crate) struct Table {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Paint {
     Bold,
-    Good,
     Warning,
     Bad,
 }
@@ -38,7 +37,6 @@ impl Paint {
     fn code(self) -> &'static str {
         match self {
             Self::Bold => "1",
-            Self::Good => "32",
             Self::Warning => "33",
             Self::Bad => "1;31",
         }

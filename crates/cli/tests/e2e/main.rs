@@ -8,6 +8,7 @@ mod init;
 mod kills;
 mod prefetch;
 mod restore;
+mod s3;
 mod scene;
 mod status;
 mod versions;
