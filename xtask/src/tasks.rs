@@ -12,6 +12,7 @@ const PACKAGES: [(&str, &str); 2] =
 /// Installs what is missing and runs every test.
 pub(crate) fn test() -> Result<()> {
     install()?;
+    run(&built("bin", "pgproof-test-servers")?, &[])?;
     let mut arguments = vec!["nextest", "run", "--workspace"];
     if !succeeds("cargo", &["nextest", "--version"]) {
         arguments = vec!["test", "--workspace"];
@@ -24,11 +25,18 @@ pub(crate) fn test() -> Result<()> {
 /// Builds and runs the demonstration. The whole workspace names the features, so that `test` finds everything built.
 pub(crate) fn demo() -> Result<()> {
     install()?;
-    run("cargo", &["build", "--workspace", "--bin", "pgproof", "--example", "demo"])?;
+    built("bin", "pgproof")?;
+    run(&built("example", "demo")?, &[])
+}
+
+/// Builds a program of the workspace and tells where it lies.
+fn built(kind: &str, name: &str) -> Result<String> {
+    run("cargo", &["build", "--workspace", &format!("--{kind}"), name])?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    let demo = target.join("debug/examples/demo");
-    run(demo.to_str().context("the target directory has a name that is no text")?, &[])
+    let folder = if kind == "example" { "debug/examples" } else { "debug" };
+    let program = target.join(folder).join(name);
+    Ok(program.to_str().context("the target directory has a name that is no text")?.to_owned())
 }
 
 /// All checks of a change.

@@ -176,6 +176,16 @@ fn install_moto() -> Result<PathBuf> {
     Ok(python)
 }
 
+/// Installs both servers, so that no test's time counts it.
+///
+/// # Errors
+/// Fails when the packages cannot be had or built.
+pub fn install() -> Result<()> {
+    install_moto()?;
+    install_s3s()?;
+    Ok(())
+}
+
 fn install_s3s() -> Result<PathBuf> {
     let dir = cache()?.join(format!("s3s-{S3S_VERSION}"));
     install_once(&dir.with_extension("lock"), &dir.join("complete"), || {
@@ -188,6 +198,8 @@ fn install_s3s() -> Result<PathBuf> {
                 S3S_VERSION,
                 "--features",
                 "binary",
+                // Its speed is not measured, and optimising it takes minutes.
+                "--debug",
                 "--root",
             ])
             .arg(&dir))

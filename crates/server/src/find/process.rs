@@ -2,6 +2,7 @@
 
 use crate::error::ServerError;
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs, io,
     os::unix::ffi::OsStringExt,
@@ -70,6 +71,14 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 fn is_postgres(pid: u32) -> bool {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     matches!(name.trim(), "postgres" | "postmaster")
+}
+
+/// Where the programs of the servers lie that run here, each once.
+pub(super) fn program_directories() -> BTreeSet<PathBuf> {
+    let Ok(processes) = fs::read_dir("/proc") else { return BTreeSet::new() };
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let program = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    pids.filter(|&pid| is_postgres(pid)).filter_map(program).filter_map(|exe| Some(exe.parent()?.to_owned())).collect()
 }
 
 /// The data directories of all postmasters that run here and may be looked at.

@@ -1,6 +1,6 @@
 //! Which directory holds the programs of an instance: the running one's, the last one's, or the system's of its version.
 
-use super::process::CommandLine;
+use super::process::{self, CommandLine};
 use pgproof_pg::MajorVersion;
 use std::{
     env, fs,
@@ -17,8 +17,12 @@ pub(super) fn find(version: MajorVersion, pid: Option<u32>, command_line: &Comma
         [running, called].into_iter().flatten().filter_map(|program| Some(program.parent()?.to_owned()));
     let system = [format!("/usr/lib/postgresql/{version}/bin"), format!("/usr/pgsql-{version}/bin")];
     let path = env::var_os("PATH").unwrap_or_default();
-    let candidates =
-        own.chain(system.into_iter().map(PathBuf::from)).chain(env::split_paths(&path)).chain(pg_config());
+    let candidates = own
+        .chain(system.into_iter().map(PathBuf::from))
+        .chain(env::split_paths(&path))
+        .chain(pg_config())
+        // A copy of a server that runs here, of an installation in a place of its own.
+        .chain(process::program_directories());
     candidates.into_iter().find(|folder| serves_version(folder, version))
 }
 

@@ -1,4 +1,4 @@
-//! Installs every PostgreSQL server that tests need and says what is there: `cargo xtask test` runs it before the tests, so
+//! Installs every server that tests need, PostgreSQL and S3, and says what is there: `cargo xtask test` runs it before the tests, so
 //! that downloads do not count as test time.
 
 use pgproof_pg::MajorVersion;
@@ -11,5 +11,7 @@ fn main() -> anyhow::Result<()> {
         let kind = if server.is_full() { "full" } else { "server only" };
         println!("PostgreSQL {} ({kind}) in {}", server.version()?, server.bin().display());
     }
+    pgproof_testkit::s3::install()?;
+    println!("S3 servers: moto, s3s-fs");
     Ok(())
 }
