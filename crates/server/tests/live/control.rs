@@ -61,7 +61,8 @@ fn a_stop_that_takes_too_long_is_reported_and_not_forced() -> Result<()> {
 #[test]
 fn a_standby_becomes_a_primary_of_a_new_timeline() -> Result<()> {
     for version in [MajorVersion::V14, MajorVersion::V18] {
-        let server = Postgres::builder(version).create()?;
+        // A standby refuses fewer connections than the primary had, which for a cluster never started is initdb's number.
+        let server = Postgres::builder(version).setting("max_connections", "100").create()?;
         let signal = server.pgdata().join("standby.signal");
         std::fs::write(&signal, "")?;
         server.account().own(&signal)?;

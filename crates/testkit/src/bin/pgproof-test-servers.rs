@@ -12,6 +12,6 @@ fn main() -> anyhow::Result<()> {
         println!("PostgreSQL {} ({kind}) in {}", server.version()?, server.bin().display());
     }
     pgproof_testkit::s3::install()?;
-    println!("S3 servers: moto, s3s-fs");
+    println!("S3 server: moto");
     Ok(())
 }
