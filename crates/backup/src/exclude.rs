@@ -1,8 +1,10 @@
 //! What a backup never copies, as PostgreSQL's own base backup decides it.
 //!
-//! Pure: a path relative to the data directory goes in, a verdict comes out. The lists are those of
-//! `src/backend/backup/basebackup.c` (`excludeDirContents`, `excludeFiles`, `noChecksumFiles`); relations that are temporary
-//! or unlogged are recognised in `scan.rs`, because that takes the whole directory.
+//! Pure: a path relative to the data directory goes in, a verdict comes out. Relations that are temporary or unlogged are recognised
+//! in `scan.rs`, because that takes the whole directory.
+
+use pgproof_pg::copy::{EMPTIED_DIRECTORIES, leaves_out};
+use pgproof_server::START_LOG;
 
 /// What to do with one directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,48 +17,15 @@ pub enum Verdict {
     Skip,
 }
 
-/// Directories whose contents the server makes anew at start.
-const EMPTIED: [&str; 8] = [
-    "pg_wal",
-    "pg_stat_tmp",
-    // Slots of the copy would hold back WAL for consumers that do not know it.
-    "pg_replslot",
-    "pg_dynshmem",
-    "pg_notify",
-    "pg_serial",
-    "pg_snapshots",
-    "pg_subtrans",
-];
-
-/// Files of the running server, or of an earlier copy of it.
-const SKIPPED: [&str; 10] = [
-    "postgresql.auto.conf.tmp",
-    "current_logfiles.tmp",
-    "backup_label",
-    "backup_label.old",
-    "tablespace_map",
-    "tablespace_map.old",
-    "backup_manifest",
-    "postmaster.pid",
-    "postmaster.opts",
-    // Ours, in the place of a log: see `pgproof_server::START_LOG`.
-    "pgproof-start.log",
-];
-
 /// Directories inside the emptied `pg_wal` that the server expects to find; `summaries` since version 17.
 pub const PG_WAL_DIRECTORIES: [&str; 2] = ["pg_wal/archive_status", "pg_wal/summaries"];
 
 /// Judges the entry at `path` (relative to the data directory, `/`-separated).
 pub fn judge(path: &str) -> Verdict {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    if EMPTIED.contains(&path) {
+    if EMPTIED_DIRECTORIES.contains(&path) {
         return Verdict::EmptyDirectory;
     }
-    // Both prefixes are PostgreSQL's own: PG_TEMP_FILE_PREFIX and RELCACHE_INIT_FILENAME (which may carry a pid).
-    if name.starts_with("pgsql_tmp") || name.starts_with("pg_internal.init") {
-        return Verdict::Skip;
-    }
-    if SKIPPED.contains(&path) {
+    if leaves_out(path) || path == START_LOG {
         return Verdict::Skip;
     }
     Verdict::Keep

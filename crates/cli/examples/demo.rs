@@ -8,11 +8,11 @@
 
 use anyhow::{Context, Result, ensure};
 use pgproof_pg::MajorVersion;
-use pgproof_testkit::Postgres;
 use pgproof_testkit::postgres::TableSum;
+use pgproof_testkit::{Pgproof, Postgres, free_port};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ const PAYMENTS: usize = 500;
 
 fn main() -> Result<()> {
     let began = Instant::now();
-    let show = Show { program: program()?, began };
+    let show = Show { program: Pgproof::new()?.binary().to_owned(), began };
     show.step("A PostgreSQL server with data: pgbench, scale 10, running with fsync on");
     let server = Postgres::builder(VERSION).setting("fsync", "on").start()?;
     server.load_pgbench(SCALE)?;
@@ -142,16 +142,4 @@ fn prove(restored: &Postgres, before: &BTreeMap<String, TableSum>, acknowledged:
     let rows: usize = restored.value("SELECT count(*) FROM payments")?.parse()?;
     ensure!(rows == acknowledged, "{rows} payments came back of {acknowledged}");
     Ok(acknowledged - rows)
-}
-
-/// `pgproof`, built beside this program.
-fn program() -> Result<PathBuf> {
-    let here = std::env::current_exe().context("find this program")?;
-    let program = here.parent().and_then(Path::parent).context("find the build directory")?.join("pgproof");
-    ensure!(program.exists(), "{} is not built: run `make demo`", program.display());
-    Ok(program)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -4,10 +4,12 @@
 //! whether key, configuration and repository can be read by it. The change is made before any thread starts and is never undone.
 
 use crate::config::{Config, RepositoryConfig};
-use pgproof_server::privilege::{Owner, run_as};
+use crate::fault::Refused;
+use pgproof_server::privilege::{Owner, act_as, run_as};
 use pgproof_server::ServerError;
 use pgproof_store::StoreConfig;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// Becomes `owner` where this process is root and `owner` is not.
 ///
@@ -53,13 +55,32 @@ pub(crate) fn repository_owner(repository: &RepositoryConfig) -> Option<Owner> {
     }
 }
 
-/// The account that packages make for PostgreSQL, if it exists.
-pub(crate) fn postgres() -> Option<Owner> {
-    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    let fields = passwd.lines().find_map(|line| line.strip_prefix("postgres:"))?;
-    let mut fields = fields.split(':').skip(1);
-    let mut number = || fields.next()?.parse().ok();
-    Some(Owner { uid: number()?, gid: number()? })
+/// Whether this account can run the program. Not "is it executable": the directories above count too, and only trying shows.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn can_run(program: &Path) -> Result<(), String> {
+    let tried = Command::new(program).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).status();
+    match tried {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(status.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Refuses a program that `owner`, whose server is to call it, cannot run; a checkout in root's home is such a place.
+///
+/// # Errors
+/// [`Refused`] with what to do instead.
+pub(crate) fn refuse_unrunnable(program: &Path, owner: Owner) -> Result<(), Refused> {
+    // As somebody else than root or the owner nothing can be tried; `check` says so.
+    let Ok(Err(why)) = act_as(owner, || can_run(program)) else { return Ok(()) };
+    let place = program.display();
+    Err(Refused::new(
+        "program-not-runnable",
+        format!("{owner}, whose server is to call this program, cannot run {place}: {why}"),
+        format!("install it where everybody can run it, and call it there: install -m 755 {place} /usr/local/bin/"),
+    ))
 }
 
 /// Makes a directory and those above it, for `owner`; what exists is left as it is. The new ones above belong to this process.

@@ -43,13 +43,6 @@ pub(crate) fn render_push_to(program: &Path, repository: &str, key: Option<&Path
     format!("{} archive push \"%p\" {}", quoted(program), place_flags(repository, key))
 }
 
-/// A path as a word for a shell that a person types into; quoted only where it must be.
-pub(crate) fn shell_word(path: &Path) -> String {
-    let text = path.to_string_lossy().into_owned();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 fn place_flags(repository: &str, key: Option<&Path>) -> String {
     let key = key.map(|key| format!(" --key-file {}", quoted(key))).unwrap_or_default();
     format!("--repository {}{key}", quoted(Path::new(repository)))
@@ -155,12 +148,6 @@ mod tests {
         }
         let text = render(Path::new("/usr/bin/pgproof"), Path::new("/etc/pgproof/pgproof.toml"));
         assert_eq!(text, r#""/usr/bin/pgproof" --config "/etc/pgproof/pgproof.toml" archive push "%p""#);
-    }
-
-    #[test]
-    fn a_person_sees_quotes_only_where_the_shell_needs_them() {
-        assert_eq!(shell_word(Path::new("/usr/bin/pgproof")), "/usr/bin/pgproof");
-        assert_eq!(shell_word(Path::new("/my etc/it's.toml")), r"'/my etc/it'\''s.toml'");
     }
 
     #[test]

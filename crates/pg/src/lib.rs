@@ -6,6 +6,7 @@
 
 mod bytes;
 pub mod control;
+pub mod copy;
 pub mod error;
 pub mod label;
 pub mod lsn;

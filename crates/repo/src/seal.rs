@@ -9,6 +9,8 @@
 
 use crate::error::Malformed;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -89,13 +91,14 @@ impl Salt {
     }
 }
 
-/// Bytes from the operating system's generator, by way of the cryptographic library.
+/// Bytes from the operating system's generator, and from it directly: the cryptographic library's own would first measure the jitter of
+/// the processor, in every process anew, and `archive push` is a process for each segment.
 ///
 /// # Panics
 /// When the system has no randomness to give: nothing can be sealed safely then.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives random bytes");
+    OsRng.try_fill_bytes(&mut bytes).expect("the operating system gives random bytes");
     bytes
 }
 

@@ -1,10 +1,11 @@
 //! What becomes of each entry of a manifest, and of each file that a delta restore finds. Pure.
 //!
 //! A backup leaves out what must not be restored (`crates/backup/src/exclude.rs`), but a restore does not rely on that: an older
-//! version, or a hostile one, may have stored it. The list is that of a base backup (`src/backend/backup/basebackup.c`), and the signal
-//! files, which decide what the restored server does.
+//! version, or a hostile one, may have stored it. So may be signal files, which decide what the restored server does.
 
 use crate::places::TABLESPACES;
+use pgproof_pg::copy::{EMPTIED_DIRECTORIES, leaves_out};
+use pgproof_server::START_LOG;
 
 /// The control file, written first with an impossible checkpoint and last as it was.
 pub const CONTROL_FILE: &str = "global/pg_control";
@@ -26,34 +27,9 @@ pub enum Disposition {
     Skip,
 }
 
-/// Directories whose contents the server makes anew; slots would hold back WAL for consumers that do not know the copy.
-const EMPTIED: [&str; 8] = [
-    "pg_wal",
-    "pg_stat_tmp",
-    "pg_replslot",
-    "pg_dynshmem",
-    "pg_notify",
-    "pg_serial",
-    "pg_snapshots",
-    "pg_subtrans",
-];
-
-/// Files that belong to the running server, to another recovery, or to the writer epoch of the origin.
-const SKIPPED: [&str; 13] = [
-    "postmaster.pid",
-    "postmaster.opts",
-    "backup_label",
-    "backup_label.old",
-    "backup_manifest",
-    "tablespace_map",
-    "tablespace_map.old",
-    "recovery.signal",
-    "recovery.done",
-    "standby.signal",
-    "current_logfiles",
-    "pgproof.writer",
-    "postgresql.auto.conf.tmp",
-];
+/// Files that belong to another recovery, to the origin's writer epoch or to its log, beside those that no copy carries.
+const SKIPPED: [&str; 6] =
+    ["recovery.signal", "recovery.done", "standby.signal", "current_logfiles", "pgproof.writer", START_LOG];
 
 /// Directories that a server does not make by itself at start, whatever the backup holds. `summaries` is known since version 17 and
 /// does no harm before.
@@ -88,17 +64,12 @@ pub fn disposition(path: &str) -> Disposition {
     if path == CONTROL_FILE || path == AUTO_CONF || below(path, EXTERNAL) || path == EXTERNAL {
         return Disposition::Special;
     }
-    let name = path.rsplit('/').next().unwrap_or(path);
-    // PostgreSQL's PG_TEMP_FILE_PREFIX and RELCACHE_INIT_FILENAME.
-    if name.starts_with("pgsql_tmp") || name.starts_with("pg_internal.init") {
-        return Disposition::Skip;
-    }
-    if SKIPPED.contains(&path) {
+    if leaves_out(path) || SKIPPED.contains(&path) {
         return Disposition::Skip;
     }
     // The directories below pg_wal are there in every cluster; files in them tell of other WAL.
     let kept_below = ["pg_wal/archive_status", "pg_wal/summaries"].contains(&path);
-    let emptied = EMPTIED.iter().any(|directory| below(path, directory));
+    let emptied = EMPTIED_DIRECTORIES.iter().any(|directory| below(path, directory));
     if emptied && !kept_below { Disposition::Skip } else { Disposition::Place }
 }
 

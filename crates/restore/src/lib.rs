@@ -34,6 +34,6 @@ pub use options::{Archiving, Commands, Onto, RestoreOptions, TablespaceMapping, 
 pub use plan::Plan;
 pub use report::Report;
 pub use run::run;
-pub use settings::{Edge, RecoveryTarget, TargetAction, recovery_settings, restore_command};
+pub use settings::{Edge, RecoveryTarget, TargetAction, recovery_settings};
 pub use start::{StartOptions, start};
 pub use time::{RequestedTime, ZoneOrigin, parse_time};

@@ -165,15 +165,5 @@ fn owner(options: &RestoreOptions, directory: &DirectoryFacts) -> Option<Owner> 
         return None;
     }
     let by_place = Some(directory.place.owner).filter(|owner| !owner.is_root());
-    options.owner.or(by_place).or_else(postgres_account)
-}
-
-/// The account that packages of PostgreSQL make. Its home is the usual place of data directories.
-fn postgres_account() -> Option<Owner> {
-    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    let line = passwd.lines().find(|line| line.starts_with("postgres:"))?;
-    let mut fields = line.split(':').skip(2);
-    let uid = fields.next()?.parse().ok()?;
-    let gid = fields.next()?.parse().ok()?;
-    Some(Owner { uid, gid })
+    options.owner.or(by_place).or_else(Owner::of_packages)
 }

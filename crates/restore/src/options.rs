@@ -1,7 +1,6 @@
 //! What a person asked of a restore, with nothing left to default.
 
 use crate::choose::Request;
-use crate::settings::restore_command;
 use pgproof_pg::SystemIdentifier;
 use pgproof_server::Owner;
 use serde::Serialize;
@@ -57,15 +56,6 @@ pub struct Commands {
     pub archive: String,
 }
 
-impl Commands {
-    /// Those of this program (an absolute path) with this configuration (an absolute path).
-    pub fn of_program(program: &str, configuration: &str) -> Self {
-        let restore = restore_command(program, configuration);
-        let archive = restore.replace("archive get \"%f\" \"%p\"", "archive push \"%p\"");
-        Self { restore, archive }
-    }
-}
-
 /// What to restore, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestoreOptions {
@@ -94,19 +84,4 @@ pub struct RestoreOptions {
 /// Workers for this machine: enough to keep its processors busy, few enough that memory stays small.
 pub fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_commands_name_the_program_and_its_configuration() {
-        let commands = Commands::of_program("/usr/bin/pgproof", "/etc/pgproof.toml");
-        assert_eq!(
-            commands.restore,
-            r#""/usr/bin/pgproof" --config "/etc/pgproof.toml" archive get "%f" "%p""#
-        );
-        assert_eq!(commands.archive, r#""/usr/bin/pgproof" --config "/etc/pgproof.toml" archive push "%p""#);
-    }
 }

@@ -140,24 +140,6 @@ fn stop_setting(stop: &Target) -> Option<Setting> {
     }
 }
 
-/// The command by which PostgreSQL fetches a WAL file: this program with its configuration, by absolute names because the
-/// server runs it from the data directory.
-pub fn restore_command(program: &str, configuration: &str) -> String {
-    let program = shell_word(program);
-    let configuration = shell_word(configuration);
-    format!("{program} --config {configuration} archive get \"%f\" \"%p\"")
-}
-
-/// A word for the shell and for PostgreSQL, which replaces `%` before the shell sees it.
-fn shell_word(text: &str) -> String {
-    let percent = text.replace('%', "%%");
-    if percent.contains(['"', '$', '`', '\\', '\'']) {
-        format!("'{}'", percent.replace('\'', "'\\''"))
-    } else {
-        format!("\"{percent}\"")
-    }
-}
-
 /// The settings of a `postgresql.auto.conf`, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AutoConf {
@@ -357,17 +339,5 @@ mod tests {
             assert_eq!(read.get("restore_command"), Some(value));
             assert!(strange.is_empty());
         }
-    }
-
-    #[test]
-    fn restore_command_survives_the_shell_and_postgresql() {
-        assert_eq!(
-            restore_command("/usr/bin/pgproof", "/etc/my conf.toml"),
-            r#""/usr/bin/pgproof" --config "/etc/my conf.toml" archive get "%f" "%p""#
-        );
-        assert_eq!(
-            restore_command("/o'pt/50%/pgproof", "/etc/$x.toml"),
-            r#"'/o'\''pt/50%%/pgproof' --config '/etc/$x.toml' archive get "%f" "%p""#
-        );
     }
 }

@@ -15,7 +15,6 @@ use pgproof_pg::{ClusterState, TimelineId};
 use pgproof_repo::walset::Target;
 use pgproof_server::privilege::act_as;
 use pgproof_server::{ConnectOptions, Control, RecoveryEnd, RecoveryProgress, ServerError, find};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How to start.
@@ -38,9 +37,6 @@ impl Default for StartOptions {
 
 /// How often the control file is looked at while the server lets nobody in.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
-
-/// How long a postmaster may take to write its `postmaster.pid`.
-const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts the server of a restored directory and waits for its target.
 ///
@@ -65,22 +61,9 @@ pub fn start(plan: &Plan, options: &StartOptions, progress: &dyn Progress) -> Re
         .clone()
         .unwrap_or_else(|| ConnectOptions { user: instance.owner.name(), ..instance.connect_options() });
     let began = Instant::now();
-    launch(&control).map_err(failed("be started"))?;
+    control.launch().map_err(failed("be started"))?;
     let end = wait(plan, &control, &connect, options.stall_limit, progress)?;
     Ok(report(plan, end, began.elapsed()))
-}
-
-/// Starts the postmaster and waits until it is there, or gone again.
-fn launch(control: &Control) -> Result<(), ServerError> {
-    let mut postmaster = control.launch()?;
-    let deadline = Instant::now() + LAUNCH_LIMIT;
-    while Instant::now() < deadline {
-        if control.is_running()? || !matches!(postmaster.try_wait(), Ok(None)) {
-            return Ok(());
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 /// How a recovery ended, and what was seen last.

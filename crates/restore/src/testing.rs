@@ -1,5 +1,6 @@
 //! Synthetic backups for this crate's tests: files of known content, written as a backup would write them.
 
+use crate::options::Commands;
 use jiff::Timestamp;
 use pgproof_pg::{Lsn, SegmentName, SegmentNumber, SystemIdentifier, TimelineId, WalLevel, WalSegmentSize};
 use pgproof_repo::lease::Outcome;
@@ -26,6 +27,12 @@ pub(crate) fn time(second: i64) -> Timestamp {
 
 pub(crate) fn id(number: u8) -> BackupId {
     BackupId::new(time(0), [0, 0, number])
+}
+
+/// What a restored server would run.
+pub(crate) fn commands() -> Commands {
+    let call = |verb: &str| format!(r#""/usr/bin/pgproof" --config "/etc/pgproof.toml" archive {verb}"#);
+    Commands { restore: call(r#"get "%f" "%p""#), archive: call(r#"push "%p""#) }
 }
 
 pub(crate) fn memory() -> (Repository, Arc<Memory>) {

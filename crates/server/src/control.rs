@@ -74,6 +74,9 @@ fn log_in_use(instance: &Instance) -> Option<PathBuf> {
 /// Pause between two looks at a starting or stopping server.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a postmaster may take to write its `postmaster.pid`, which it does before it reads any data.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
+
 /// Starts and stops the server of one data directory.
 #[derive(Debug, Clone)]
 pub struct Control {
@@ -174,23 +177,35 @@ impl Control {
             return self.pg_ctlcluster(cluster, "start", &[], log_from);
         }
         let mut child = self.launch()?;
-        let ended = |child: &mut Child| match child.try_wait() {
-            Ok(Some(status)) => Some(status.to_string()),
-            _ => None,
-        };
         self.wait("PostgreSQL to accept connections", limit, log_from, || {
-            if let Some(status) = ended(&mut child) {
+            if let Ok(Some(status)) = child.try_wait() {
                 return Err(self.failed("start", format!("it ended with {status}"), log_from));
             }
             Ok(self.postmaster()?.is_some_and(|file| file.is_ready()))
         })
     }
 
-    /// Starts the server and waits for nothing. The child is the postmaster; it goes on when this process ends.
+    /// Starts the postmaster and waits until it serves its data directory, not until it lets anybody in. The child is the postmaster; it goes
+    /// on when this process ends.
     ///
     /// # Errors
+    /// [`ServerError::Control`] when it ends at once instead, as with a setting that it does not accept; [`ServerError::Timeout`],
     /// [`ServerError::Host`], [`ServerError::Privilege`].
     pub fn launch(&self) -> Result<Child, ServerError> {
+        let log_from = log::length(&self.log);
+        let mut child = self.spawn_postmaster()?;
+        self.wait("the postmaster to write its postmaster.pid", LAUNCH_LIMIT, log_from, || {
+            match child.try_wait() {
+                // One that recovered and shut down as it was told to may have come and gone between two looks.
+                Ok(Some(status)) if status.success() => Ok(true),
+                Ok(Some(status)) => Err(self.failed("start", format!("it ended with {status}"), log_from)),
+                _ => self.is_running(),
+            }
+        })?;
+        Ok(child)
+    }
+
+    fn spawn_postmaster(&self) -> Result<Child, ServerError> {
         let log = self.open_log()?;
         let errors = log.try_clone().map_err(ServerError::host("use", &self.log))?;
         let mut command = Command::new(self.programs.join("postgres"));

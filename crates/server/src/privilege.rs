@@ -57,6 +57,16 @@ impl Owner {
         Self { uid: geteuid().as_raw(), gid: getegid().as_raw() }
     }
 
+    /// `postgres`, which packages make for their servers, where it exists.
+    #[must_use]
+    pub fn of_packages() -> Option<Self> {
+        let passwd = fs::read_to_string("/etc/passwd").ok()?;
+        let fields = passwd.lines().find_map(|line| line.strip_prefix("postgres:"))?;
+        let mut fields = fields.split(':').skip(1);
+        let mut number = || fields.next()?.parse().ok();
+        Some(Self { uid: number()?, gid: number()? })
+    }
+
     /// Whether it is root.
     #[must_use]
     pub fn is_root(self) -> bool {

@@ -4,20 +4,18 @@
 //! When servers run under another account than the test, a copy that this account may run is used, because PostgreSQL calls
 //! the same program as its archive command.
 
-use crate::Account;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use crate::{Account, install::own_cache};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::{
     env, fs,
-    io::Read,
-    os::unix::fs::PermissionsExt,
+    io::{self, Read},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::OnceLock,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-use tempfile::TempDir;
 
 /// Pause between two looks at a running process; its memory is measured that often.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -57,7 +55,9 @@ pub struct Finished {
     pub stderr: String,
     /// From start to end.
     pub wall: Duration,
-    /// Largest resident memory seen; looked at every 2 ms.
+    /// User and system time, of its children too once they have ended; counted in hundredths of a second.
+    pub cpu: Duration,
+    /// Largest resident memory seen, of the process and its children together; looked at every 2 ms.
     pub peak_memory_bytes: u64,
     /// What it read and wrote.
     pub io: ProcessIo,
@@ -167,6 +167,7 @@ pub struct Running {
     began: Instant,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
+    cpu: Duration,
     peak_memory_bytes: u64,
     io: ProcessIo,
 }
@@ -181,7 +182,8 @@ impl Running {
         let mut child = command.spawn().with_context(|| format!("run {command:?}"))?;
         let (stdout, stderr) = (child.stdout.take().map(collect), child.stderr.take().map(collect));
         let io = ProcessIo::default();
-        Ok(Self { child, began: Instant::now(), stdout, stderr, peak_memory_bytes: 0, io })
+        let (began, cpu) = (Instant::now(), Duration::ZERO);
+        Ok(Self { child, began, stdout, stderr, cpu, peak_memory_bytes: 0, io })
     }
 
     /// Its process id.
@@ -223,8 +225,9 @@ impl Running {
         let pid = Pid::from_child(&self.child);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let ended = waitid(WaitId::Pid(pid), options).context("look at the process")?.is_some();
-        if let Some(peak) = peak_memory(self.child.id()) {
-            self.peak_memory_bytes = self.peak_memory_bytes.max(peak);
+        self.peak_memory_bytes = self.peak_memory_bytes.max(memory_with_children(self.child.id()));
+        if let Some(cpu) = cpu_time(self.child.id()) {
+            self.cpu = cpu;
         }
         if let Some(io) = ProcessIo::of(self.child.id()) {
             self.io = io;
@@ -240,7 +243,8 @@ impl Running {
             _ => Err(anyhow!("the output of the process was not captured")),
         };
         let (stdout, stderr) = (text(self.stdout.take())?, text(self.stderr.take())?);
-        Ok(Finished { status, stdout, stderr, wall, peak_memory_bytes: self.peak_memory_bytes, io: self.io })
+        let Self { cpu, peak_memory_bytes, io, .. } = self;
+        Ok(Finished { status, stdout, stderr, wall, cpu, peak_memory_bytes, io })
     }
 }
 
@@ -271,12 +275,32 @@ impl ProcessIo {
     }
 }
 
-/// `VmHWM` in `/proc/PID/status`, which is in kB.
-fn peak_memory(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kilobytes * 1024)
+/// Resident memory of a process and all below it. The peak of a single process is the kernel's own figure (`VmHWM`); together with
+/// children it is what they have now (`VmRSS` in `/proc/PID/status`, in kB).
+fn memory_with_children(pid: u32) -> u64 {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children: Vec<u32> = children.split_whitespace().filter_map(|child| child.parse().ok()).collect();
+    let own = memory(pid, if children.is_empty() { "VmHWM:" } else { "VmRSS:" });
+    own + children.into_iter().map(memory_with_children).sum::<u64>()
+}
+
+fn memory(pid: u32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0);
+    kilobytes * 1024
+}
+
+/// What `/proc` counts time in, whatever the kernel's own clock: `USER_HZ` in `include/asm-generic/param.h`.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Fields 14 to 17 of `/proc/PID/stat`, in clock ticks: user and system time, its own and that of children it has waited for. The name
+/// before them is in parentheses and may hold anything.
+fn cpu_time(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
@@ -301,25 +325,39 @@ fn find_binary() -> Result<PathBuf> {
     found.ok_or_else(|| anyhow!("the program is not built: run `cargo build -p pgproof-cli`"))
 }
 
-/// The binary, or a copy in a temporary directory where the servers' account could not run it: a checkout in root's home, or
-/// a build that nobody else may read. One copy serves all tests of a process; the system clears it with other temporary files
-/// when a process is killed.
+/// The binary, or a copy in the cache where the servers' account could not run it: a checkout in root's home, or a build that nobody else
+/// may read. A copy serves all tests of one build.
 fn for_every_account(binary: &Path) -> Result<PathBuf> {
-    static COPY: OnceLock<TempDir> = OnceLock::new();
     if !Account::for_servers()?.foreign || open_to_all(binary) {
         return Ok(binary.to_owned());
     }
-    if COPY.get().is_none() {
-        let folder = tempfile::Builder::new().prefix("pgproof-binary-").tempdir()?;
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        fs::copy(binary, folder.path().join("pgproof")).context("copy the program")?;
-        fs::set_permissions(folder.path().join("pgproof"), fs::Permissions::from_mode(0o755))?;
-        // Another thread may have been faster; then this copy goes.
-        let _ = COPY.set(folder);
+    let built = binary.metadata().with_context(|| format!("look at {}", binary.display()))?;
+    let folder = own_cache()?.join("programs").join(format!("{}-{}", built.ino(), built.mtime()));
+    let copy = folder.join("pgproof");
+    if copy.is_file() {
+        return Ok(copy);
     }
-    match COPY.get() {
-        Some(folder) => Ok(folder.path().join("pgproof")),
-        None => bail!("the copy of the program is gone"),
+    forget_older_copies(&folder);
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    // The finished copy gets its name in one step: another test may be about to run it.
+    let mut making = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempfile_in(&folder)?;
+    io::copy(&mut fs::File::open(binary)?, &mut making).context("copy the program")?;
+    // Closed for writing before it is run: the system refuses to run what somebody writes.
+    making.into_temp_path().persist(&copy).context("keep the copy of the program")?;
+    Ok(copy)
+}
+
+/// How long a copy of an older build is kept: longer than its tests run.
+const COPY_AGE: Duration = Duration::from_secs(24 * 3600);
+
+fn forget_older_copies(folder: &Path) {
+    let others = folder.parent().and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten().flatten();
+    for other in others.filter(|other| other.path() != folder) {
+        let modified = other.metadata().and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > COPY_AGE)) {
+            // What cannot be removed costs space only.
+            let _ = fs::remove_dir_all(other.path());
+        }
     }
 }
 
@@ -345,6 +383,12 @@ mod tests {
         assert_eq!((done.code(), done.stdout.as_str(), done.stderr.as_str()), (Some(3), "out\n", "err\n"));
         assert!(done.io.read_bytes >= 6_000_000, "{:?}", done.io);
         assert!(done.exited(0).unwrap_err().to_string().contains("err"));
+    }
+
+    #[test]
+    fn cpu_time_of_children_counts() {
+        let done = shell("head -c 300000000 /dev/zero | md5sum > /dev/null; true").wait().unwrap();
+        assert!(done.cpu >= Duration::from_millis(100), "{:?}", done.cpu);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! [`S3Server::moto`] runs PyPI's `moto[server]` in a virtual environment, [`S3Server::s3s`] the `s3s-fs` binary; both are installed into
 //! `${XDG_CACHE_HOME:-~/.cache}/pgproof` when first asked for. Each server begins empty but for one bucket.
 
-use crate::wait;
+use crate::{port::free_port, wait};
 use anyhow::{Context, Result, bail, ensure};
 use pgproof_store::{S3Config, Secret};
 use std::{
     env, fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -145,12 +145,6 @@ impl Drop for S3Server {
         // A server that is gone already is what is wanted.
         let _ = self.kill();
     }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("could not find a free port")?;
-    Ok(listener.local_addr().context("could not see the port")?.port())
 }
 
 fn cache() -> Result<PathBuf> {

@@ -7,6 +7,7 @@ use super::observation::{
 };
 use super::{archive_test, files};
 use crate::archive_command::{self, ArchiveCommand};
+use crate::account::can_run;
 use crate::args::high::Context;
 use crate::config::{Config, RepositoryConfig};
 use crate::fault::Fault;
@@ -19,7 +20,6 @@ use pgproof_repo::{Lineage, Repository, Suite};
 use pgproof_server::{Facts, Instance, Owner, Session};
 use pgproof_store::StoreConfig;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What the caller wants looked at.
@@ -119,14 +119,7 @@ fn resolved(path: &Path) -> PathBuf {
 
 fn user_facts(program: &Path) -> UserFacts {
     let user = Owner::current();
-    // Not "is it executable": the directories above count too, and only trying shows.
-    let tried = Command::new(program).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).status();
-    let program_runs = match tried {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(status.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    UserFacts { name: user.to_string(), uid: user.uid, program_runs }
+    UserFacts { name: user.to_string(), uid: user.uid, program_runs: can_run(program) }
 }
 
 fn command_target(command: &str) -> Option<CommandTarget> {
@@ -134,7 +127,9 @@ fn command_target(command: &str) -> Option<CommandTarget> {
     if !ours.program.is_absolute() {
         return None;
     }
-    Some(CommandTarget { program_exists: ours.program.exists(), config: ours.config.map(|path| resolved(&path)) })
+    // One that may not be looked at is there for all that is known; whether it runs is another finding.
+    let absent = ours.program.try_exists().is_ok_and(|exists| !exists);
+    Some(CommandTarget { program_exists: !absent, config: ours.config.map(|path| resolved(&path)) })
 }
 
 fn server_facts(facts: &Facts, target: &str) -> ServerFacts {

@@ -31,6 +31,7 @@ struct InitReport {
 pub(crate) fn init(args: &InitArgs, context: &Context) -> anyhow::Result<Exit> {
     let place = place(args, context)?;
     let (facts, options) = observe(args, &place)?;
+    account::refuse_unrunnable(&facts.program, place.instance.owner)?;
     let plan = plan(&facts, &options)?;
     let mut report = InitReport {
         dry_run: args.dry_run,

@@ -88,6 +88,7 @@ fn options(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Re
         let hint = "name one with --pgdata; it must be empty, unless --delta is given";
         Refused::new("restore-no-directory", "no directory to restore into is given", hint)
     })?;
+    let owner = owner(&directory, config);
     let backup = args.backup.as_deref().map(|named| backup_id(config, named)).transpose()?;
     Ok(RestoreOptions {
         request: Request {
@@ -108,9 +109,9 @@ fn options(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Re
             false => Archiving::Off,
             true => Archiving::TakeOver { reason: "restore --take-over".to_owned() },
         },
-        commands: commands(args, context, config)?,
+        commands: commands(args, context, config, owner)?,
         workers: config.backup.processes.unwrap_or_else(default_workers),
-        owner: owner(&directory, config),
+        owner,
         directory,
     })
 }
@@ -188,8 +189,16 @@ fn tablespaces(args: &RestoreArgs, context: &Context) -> Result<TablespaceMappin
 }
 
 /// What the restored server calls. Without a configuration file the repository is named in the command itself.
-fn commands(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Result<Commands> {
+fn commands(
+    args: &RestoreArgs,
+    context: &Context,
+    config: &Config,
+    owner: Option<Owner>,
+) -> anyhow::Result<Commands> {
     let program = std::env::current_exe()?;
+    if let Some(owner) = owner {
+        account::refuse_unrunnable(&program, owner)?;
+    }
     let (Some(file), None) = (&config.file, &args.repository.repository) else {
         let repository = config.repository()?;
         let place = match &repository.store {
@@ -218,7 +227,7 @@ fn owner(directory: &PathBuf, config: &Config) -> Option<Owner> {
     let of = |path: &Path| Owner::of(path).ok().filter(|owner| !owner.is_root());
     let configured = || config.instance.pgdata.as_deref().and_then(of);
     let repository = || config.repository().ok().as_ref().and_then(account::repository_owner).filter(|o| !o.is_root());
-    of(directory).or_else(configured).or_else(repository).or_else(account::postgres)
+    of(directory).or_else(configured).or_else(repository).or_else(Owner::of_packages)
 }
 
 impl crate::printer::Report for RestoreOutcome {

@@ -1,7 +1,6 @@
 //! `pgproof archive status`.
 
 use crate::account;
-use crate::archive_command::shell_word;
 use crate::args::high::Context;
 use crate::args::low::{RepositoryArgs, StatusArgs};
 use crate::config::Config;
@@ -9,7 +8,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::printer::{Page, Report, render_findings, worst};
 use crate::{instance, repository};
-use pgproof_base::{Bytes, Severity, human_duration};
+use pgproof_base::{Bytes, Severity, human_duration, shell_word};
 use pgproof_wal::status::{CommandLine, GapState, PositionSource, StatusReport, StatusRequest, judge, observe};
 use std::path::Path;
 use std::time::Duration;
@@ -34,17 +33,18 @@ pub(crate) fn archive_status(args: &StatusArgs, context: &Context) -> anyhow::Re
 
 /// The call that does with this configuration what this one does.
 fn command_line(args: &RepositoryArgs, context: &Context, config: &Config) -> anyhow::Result<CommandLine> {
-    let mut line = CommandLine { head: shell_word(&std::env::current_exe()?), flags: String::new() };
+    let word = |path: &Path| shell_word(&path.display().to_string());
+    let mut line = CommandLine { head: word(&std::env::current_exe()?), flags: String::new() };
     if let Some(file) = &config.file {
-        line.head += &format!(" --config {}", shell_word(&context.absolute(file)));
+        line.head += &format!(" --config {}", word(&context.absolute(file)));
     }
     match args.repository.as_deref() {
-        Some(url) if url.contains("://") => line.flags += &format!(" --repository {}", shell_word(Path::new(url))),
-        Some(path) => line.flags += &format!(" --repository {}", shell_word(&context.absolute(Path::new(path)))),
+        Some(url) if url.contains("://") => line.flags += &format!(" --repository {}", shell_word(url)),
+        Some(path) => line.flags += &format!(" --repository {}", word(&context.absolute(Path::new(path)))),
         None => {}
     }
     if let Some(key) = &args.key_file {
-        line.flags += &format!(" --key-file {}", shell_word(&context.absolute(key)));
+        line.flags += &format!(" --key-file {}", word(&context.absolute(key)));
     }
     Ok(line)
 }

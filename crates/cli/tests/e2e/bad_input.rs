@@ -3,7 +3,7 @@
 use crate::scene::{Scene, safe_server};
 use anyhow::{Result, ensure};
 use pgproof_pg::MajorVersion;
-use pgproof_testkit::{Builder, Postgres};
+use pgproof_testkit::{Builder, Postgres, free_port};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -136,7 +136,7 @@ fn comes_back(builder: Builder) -> Result<()> {
     scene.pgproof(&["backup"])?.succeeded()?;
     scene.server.sql("INSERT INTO t VALUES (1001)")?;
     scene.server.archive_everything()?;
-    let (place, port) = (scene.new_place("restored"), crate::restore::free_port()?);
+    let (place, port) = (scene.new_place("restored"), free_port()?);
     let into = place.display().to_string();
     let ran = scene.pgproof(&["restore", "--pgdata", &into, "--start", "--port", &port.to_string()])?;
     let restored = scene.server.copy_started_at(&place, port)?;

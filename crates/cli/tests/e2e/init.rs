@@ -81,3 +81,27 @@ fn a_repository_inside_the_data_is_refused() -> Result<()> {
     assert!(!scene.config().exists());
     Ok(())
 }
+
+#[test]
+fn a_program_that_the_server_cannot_run_is_refused_before_anything_is_changed() -> Result<()> {
+    let scene = Scene::new(safe_server())?;
+    if !scene.server.account().foreign {
+        // Only root's own places are closed to the server.
+        return Ok(());
+    }
+    let closed = tempfile::tempdir()?;
+    fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700))?;
+    let program = closed.path().join("pgproof");
+    fs::copy(crate::scene::program(), &program)?;
+    let data = scene.server.pgdata().display().to_string();
+    let repository = scene.repository().display().to_string();
+    let mut command = std::process::Command::new(&program);
+    command.envs(scene.server.environment()).env("PGPROOF_CONFIG", scene.config()).current_dir("/");
+    command.args(["init", "--yes", "--restart", "--pgdata", &data, "--repository", &repository]);
+    let refused = scene.ran(command)?;
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("install -m 755"), "{}", refused.stderr);
+    assert!(!scene.repository().exists() && !scene.config().exists());
+    assert_eq!(scene.server.value("SHOW archive_mode")?, "off");
+    Ok(())
+}

@@ -3,10 +3,9 @@
 //! `PGPROOF_KILLS` says how many times (CI takes a few); `PGPROOF_SEED` repeats a run. Times differ from run to run, so a seed repeats the
 //! choice of moments, not the instruction that was hit.
 
-use crate::restore::free_port;
 use crate::scene::Scene;
 use anyhow::{Context, Result, ensure};
-use pgproof_testkit::Seed;
+use pgproof_testkit::{Seed, free_port};
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::path::Path;

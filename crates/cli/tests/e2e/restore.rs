@@ -2,8 +2,7 @@
 
 use crate::scene::Scene;
 use anyhow::Result;
-use pgproof_testkit::{Postgres, StopMode};
-use std::net::TcpListener;
+use pgproof_testkit::{Postgres, StopMode, free_port};
 use std::process::Command;
 
 #[test]
@@ -66,10 +65,6 @@ fn restored_and_started_by_one_command() -> Result<()> {
     assert_eq!(said.trim(), "55|f\nINSERT 0 1", "{}", String::from_utf8_lossy(&psql.stderr));
     assert_eq!(scene.server.value("SELECT count(*) FROM t")?, "10", "the origin goes on by itself");
     restored.stop(StopMode::Fast)
-}
-
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 #[test]

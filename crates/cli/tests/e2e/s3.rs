@@ -1,8 +1,8 @@
 //! The whole way there and back with the repository in S3: two real server processes, emulators both.
 
-use crate::restore::free_port;
 use crate::scene::{Scene, safe_server};
 use anyhow::{Context, Result};
+use pgproof_testkit::free_port;
 use pgproof_testkit::s3::S3Server;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use pgproof_pg::MajorVersion;
-use pgproof_testkit::{Builder, Postgres};
+use pgproof_testkit::{Builder, Pgproof, Postgres};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 /// A server with room for everything that belongs to it.
 pub(crate) struct Scene {
@@ -87,15 +88,22 @@ impl Scene {
     /// What differs from run to run, replaced by names.
     fn filtered(&self, text: &str) -> String {
         let ground = self.server.ground().display().to_string();
-        let program = env!("CARGO_BIN_EXE_pgproof");
-        let text = text.replace(&ground, "[GROUND]").replace(program, "[PROGRAM]");
+        let program = program().display().to_string();
+        let text = text.replace(&ground, "[GROUND]").replace(&program, "[PROGRAM]");
         text.replace(&format!(":{} ", self.server.port()), ":[PORT] ")
     }
 }
 
+/// The program, where the server's account can run it too.
+pub(crate) fn program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> =
+        LazyLock::new(|| Pgproof::new().expect("the program is built").binary().to_owned());
+    &PROGRAM
+}
+
 /// The program, with nothing of this process's environment that it heeds.
 pub(crate) fn pgproof() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pgproof"));
+    let mut command = Command::new(program());
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("PG") || name.starts_with("AWS") {

@@ -1,10 +1,9 @@
 //! Backups of a server that everything is done to meanwhile, restored and compared: on every supported version.
 
-use crate::restore::free_port;
 use crate::scene::Scene;
 use anyhow::{Context, Result, ensure};
 use pgproof_pg::MajorVersion;
-use pgproof_testkit::Postgres;
+use pgproof_testkit::{Postgres, free_port};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 

@@ -1,10 +1,10 @@
 use super::*;
 use crate::choose::{GapRule, TimelineChoice};
 use crate::directory::Room;
-use crate::options::{Commands, TablespaceMapping};
+use crate::options::TablespaceMapping;
 use crate::settings::{Edge, RecoveryTarget, TargetAction};
 use crate::survey::RootNeed;
-use crate::testing::{SYSTEM, id, summary};
+use crate::testing::{SYSTEM, commands, id, summary};
 use expect_test::{Expect, expect};
 use pgproof_pg::SegmentNumber;
 use pgproof_repo::manifest::summary::{ExternalFile, Tablespace};
@@ -21,7 +21,7 @@ fn options() -> RestoreOptions {
         tablespaces: TablespaceMapping::default(),
         external: None,
         archiving: Archiving::Off,
-        commands: Commands::of_program("/usr/bin/pgproof", "/etc/pgproof.toml"),
+        commands: commands(),
         workers: 2,
         owner: None,
     }

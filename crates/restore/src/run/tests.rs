@@ -1,10 +1,10 @@
 use super::*;
 use crate::choose::{GapRule, Request, TimelineChoice};
 use crate::observe::prepare;
-use crate::options::{Commands, Onto, RestoreOptions, TablespaceMapping};
+use crate::options::{Onto, RestoreOptions, TablespaceMapping};
 use crate::settings::{Edge, RecoveryTarget, TargetAction};
 use crate::testing::{
-    Content, SYSTEM, Taker, Tree, control_file, id, memory, noise, publish, summary, time, tree,
+    Content, SYSTEM, Taker, Tree, commands, control_file, id, memory, noise, publish, summary, time, tree,
 };
 use pgproof_base::NoProgress;
 use pgproof_pg::ControlFile;
@@ -28,7 +28,7 @@ fn options(directory: &Path) -> RestoreOptions {
         tablespaces: TablespaceMapping::default(),
         external: None,
         archiving: Archiving::Off,
-        commands: Commands::of_program("/usr/bin/pgproof", "/etc/pgproof.toml"),
+        commands: commands(),
         workers: 2,
         owner: None,
     }

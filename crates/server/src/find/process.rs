@@ -73,19 +73,22 @@ fn is_postgres(pid: u32) -> bool {
     matches!(name.trim(), "postgres" | "postmaster")
 }
 
+/// The processes of all servers that run here.
+fn postgres_processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| is_postgres(pid))
+}
+
 /// Where the programs of the servers lie that run here, each once.
 pub(super) fn program_directories() -> BTreeSet<PathBuf> {
-    let Ok(processes) = fs::read_dir("/proc") else { return BTreeSet::new() };
-    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let program = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
-    pids.filter(|&pid| is_postgres(pid)).filter_map(program).filter_map(|exe| Some(exe.parent()?.to_owned())).collect()
+    postgres_processes().filter_map(program).filter_map(|exe| Some(exe.parent()?.to_owned())).collect()
 }
 
 /// The data directories of all postmasters that run here and may be looked at.
 pub(crate) fn data_directories() -> Vec<PathBuf> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|&pid| is_postgres(pid)).filter_map(data_directory_of).collect()
+    postgres_processes().filter_map(data_directory_of).collect()
 }
 
 /// The working directory of a postmaster is its data directory; so is that of its children, whose process id is not in

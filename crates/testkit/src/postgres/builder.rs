@@ -2,13 +2,13 @@
 //! would be large.
 
 use super::{Postgres, template, watcher::Watcher};
-use crate::{Account, Server};
+use crate::{Account, Server, free_port};
 use anyhow::{Context, Result};
 use pgproof_pg::MajorVersion;
 use std::{
+    env,
     fmt::Write,
     fs,
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -207,10 +207,23 @@ pub(super) fn adopt(version: MajorVersion, data: &Path) -> Result<Postgres> {
     })
 }
 
+/// Where servers are put: in memory where there is room, because a test server spends half of its time on syncing and removing a thousand
+/// small files. `TMPDIR` names another place; what happens when the power is cut is tested on a file system of its own ([`crate::powercut`]).
+fn place() -> PathBuf {
+    const MEMORY: &str = "/dev/shm";
+    const ROOM: u64 = 4 << 30;
+    let has_room = rustix::fs::statvfs(MEMORY).is_ok_and(|found| found.f_bavail * found.f_frsize >= ROOM);
+    match env::var_os("TMPDIR") {
+        None if has_room => PathBuf::from(MEMORY),
+        _ => env::temp_dir(),
+    }
+}
+
 /// The temporary directory of a server: short, because the path of a socket may have 107 bytes at most.
 fn ground(account: &Account) -> Result<TempDir> {
-    let ground =
-        tempfile::Builder::new().prefix("pgproof-").tempdir().context("create a temporary directory")?;
+    let place = place();
+    let ground = tempfile::Builder::new().prefix("pgproof-").tempdir_in(&place);
+    let ground = ground.with_context(|| format!("create a temporary directory in {}", place.display()))?;
     fs::set_permissions(ground.path(), fs::Permissions::from_mode(0o755))?;
     account.own(ground.path())?;
     account.create_dir(&ground.path().join("socket"))?;
@@ -224,11 +237,4 @@ fn write_configuration(postgres: &Postgres, settings: &[(String, String)]) -> Re
     let given = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let all: Vec<(&str, &str)> = SETTINGS.into_iter().chain(own).chain(given).collect();
     postgres.append_settings(&all)
-}
-
-/// A port that nothing listens on. It only names a socket in a private directory; being free keeps a test that forgets
-/// its environment from talking to a stranger.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-    Ok(listener.local_addr()?.port())
 }

@@ -3,7 +3,7 @@
 
 use super::observation::{ArchiveView, Observation, Seen, ServerView};
 use super::report::{Gap, GapState, Position, PositionSource, StatusReport};
-use pgproof_base::{Bytes, Finding, Remedy, Severity, human_duration};
+use pgproof_base::{Bytes, Finding, Remedy, Severity, human_duration, shell_word};
 use pgproof_pg::{Lsn, SegmentName, SegmentNumber};
 use pgproof_repo::walset::{Run, WalSet};
 use std::time::Duration;
@@ -198,15 +198,6 @@ fn push_remedy(seen: &Observation, gap: &Gap) -> Remedy {
         more => format!("archive what is still there, in the data directory; these are the first of {more}"),
     };
     Remedy::safe(what, lines.join("\n"))
-}
-
-/// Quoted where the shell would see more than a word.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn empty_archive(seen: &Observation) -> Finding {
