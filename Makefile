@@ -1,4 +1,4 @@
 # Thin fronts of `cargo xtask`: read there what each does.
-.PHONY: test demo ci tidy
-test demo ci tidy:
+.PHONY: test demo bench ci tidy
+test demo bench ci tidy:
 	cargo xtask $@

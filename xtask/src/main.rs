@@ -15,6 +15,7 @@ fn main() -> Result<()> {
         "ci" => tasks::ci(),
         "tidy" => tidy::run(),
         "demo" => tasks::demo(),
-        _ => bail!("usage: cargo xtask test | ci | tidy | demo"),
+        "bench" => tasks::bench(),
+        _ => bail!("usage: cargo xtask test | ci | tidy | demo | bench"),
     }
 }

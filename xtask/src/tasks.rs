@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Debian's packages that tests use: a full server with its client programs and extensions, and Python for the S3 server of the tests.
@@ -26,17 +26,35 @@ pub(crate) fn test() -> Result<()> {
 pub(crate) fn demo() -> Result<()> {
     install()?;
     built("bin", "pgproof")?;
-    run(&built("example", "demo")?, &[])
+    on_disk(&built("example", "demo")?)
+}
+
+/// Compares with other tools, on a release build: every figure that README and issues name. Takes about half an hour.
+pub(crate) fn bench() -> Result<()> {
+    install()?;
+    install_packages(&[("/usr/bin/pgbackrest", "pgbackrest"), ("/usr/bin/zstd", "zstd")])?;
+    run("cargo", &["build", "--release", "--workspace", "--bin", "pgproof"])?;
+    let program = target()?.join("release/pgproof");
+    let bench = built("example", "bench")?;
+    run_command(Command::new(&bench).env("TMPDIR", env::temp_dir()).env("PGPROOF_BINARY", program), &bench)
+}
+
+/// Test servers lie in memory unless told otherwise, and there nothing can be measured.
+fn on_disk(program: &str) -> Result<()> {
+    run_command(Command::new(program).env("TMPDIR", env::temp_dir()), program)
 }
 
 /// Builds a program of the workspace and tells where it lies.
 fn built(kind: &str, name: &str) -> Result<String> {
     run("cargo", &["build", "--workspace", &format!("--{kind}"), name])?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     let folder = if kind == "example" { "debug/examples" } else { "debug" };
-    let program = target.join(folder).join(name);
+    let program = target()?.join(folder).join(name);
     Ok(program.to_str().context("the target directory has a name that is no text")?.to_owned())
+}
+
+fn target() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")?;
+    Ok(env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into))
 }
 
 /// All checks of a change.
@@ -48,8 +66,12 @@ pub(crate) fn ci() -> Result<()> {
 }
 
 fn install() -> Result<()> {
+    install_packages(&PACKAGES)
+}
+
+fn install_packages(packages: &[(&str, &'static str)]) -> Result<()> {
     let missing: Vec<&str> =
-        PACKAGES.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package).collect();
+        packages.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -70,10 +92,13 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {
-    let status = Command::new(program).args(arguments).status();
-    let status = status.with_context(|| format!("start {program}"))?;
+    run_command(Command::new(program).args(arguments), &format!("{program} {}", arguments.join(" ")))
+}
+
+fn run_command(command: &mut Command, what: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("start `{what}`"))?;
     if !status.success() {
-        bail!("`{program} {}` failed with {status}", arguments.join(" "));
+        bail!("`{what}` failed with {status}");
     }
     Ok(())
 }

@@ -1,0 +1,44 @@
+//! The benchmark behind `make bench`: pgproof beside Debian's pgBackRest, `pg_basebackup` and `tar | zstd`, on the same cluster in the same
+//! run, with the same codec, level and number of processes.
+//!
+//! Every contestant runs in turn, three rounds, with all earlier writes synced before each; medians count. `bench/RESULTS.md` is written from
+//! the samples, which stand in it. `PGPROOF_BENCH=full,push` runs parts; `PGPROOF_BENCH_SCALE` is pgbench's scale (100, about 1.5 GB).
+
+#![allow(clippy::print_stdout, reason = "this is a program that shows something")]
+
+mod archive;
+mod backups;
+mod measure;
+mod pages;
+mod results;
+mod site;
+
+use anyhow::{Context, Result};
+use results::Results;
+
+type Part = (&'static str, fn(&mut Results) -> Result<()>);
+
+const PARTS: [Part; 7] = [
+    ("full", backups::compressible),
+    ("random", backups::badly_compressing),
+    ("incremental", backups::incrementals),
+    ("tables", backups::many_tables),
+    ("push", archive::push),
+    ("throughput", backups::throughput_left),
+    ("pages", pages::random_pages),
+];
+
+fn main() -> Result<()> {
+    let wanted = std::env::var("PGPROOF_BENCH").ok();
+    let wanted: Option<Vec<&str>> = wanted.as_deref().map(|names| names.split(',').collect());
+    let mut results = Results::new()?;
+    for (name, part) in PARTS {
+        if wanted.as_ref().is_none_or(|wanted| wanted.contains(&name)) {
+            println!("\n== {name}");
+            part(&mut results).with_context(|| format!("the part `{name}`"))?;
+            results.write()?;
+        }
+    }
+    results.print_judgement();
+    Ok(())
+}

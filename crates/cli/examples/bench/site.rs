@@ -1,0 +1,171 @@
+//! A cluster that pgproof and pgBackRest both archive, and the commands of every contestant.
+
+use crate::measure::{self, Sample};
+use anyhow::{Context, Result};
+use pgproof_pg::MajorVersion;
+use pgproof_testkit::{Pgproof, Postgres};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Worker processes of every contestant that knows such.
+pub(crate) const PROCESSES: &str = "2";
+
+/// Whether repositories are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    On,
+    Off,
+}
+
+pub(crate) struct Site {
+    pub(crate) server: Postgres,
+    program: PathBuf,
+}
+
+impl Site {
+    /// A server with `fsync` on, archived by both.
+    pub(crate) fn new(encryption: Encryption) -> Result<Self> {
+        let builder = Postgres::builder(MajorVersion::V15);
+        let settings = [
+            ("fsync", "on"),
+            ("shared_buffers", "512MB"),
+            ("max_wal_size", "4GB"),
+            ("autovacuum", "off"),
+            ("max_locks_per_transaction", "512"),
+        ];
+        let server = settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value)).start()?;
+        let site = Self { server, program: Pgproof::new()?.binary().to_owned() };
+        let (data, repository) = (site.server.pgdata().display().to_string(), site.repository().display().to_string());
+        let mut init = site.pgproof(&["init", "--yes", "--restart", "--pgdata", &data, "--repository", &repository]);
+        if encryption == Encryption::Off {
+            init.arg("--no-encryption");
+        }
+        measure::run(init, None)?;
+        site.set_up_pgbackrest(encryption)?;
+        site.archive_to_both()?;
+        measure::run(site.pgbackrest(&["stanza-create"]), None)?;
+        Ok(site)
+    }
+
+    pub(crate) fn repository(&self) -> PathBuf {
+        self.server.ground().join("repository")
+    }
+
+    pub(crate) fn pgbackrest_repository(&self) -> PathBuf {
+        self.server.ground().join("pgbackrest")
+    }
+
+    fn set_up_pgbackrest(&self, encryption: Encryption) -> Result<()> {
+        let ground = self.server.ground().display().to_string();
+        let cipher = match encryption {
+            Encryption::On => "repo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=bench\n",
+            Encryption::Off => "",
+        };
+        for name in ["pgbackrest", "pgbackrest-lock", "pgbackrest-spool", "pgbackrest-log"] {
+            self.server.dir(name)?;
+        }
+        let text = format!(
+            "[global]\nrepo1-path={ground}/pgbackrest\nlock-path={ground}/pgbackrest-lock\nspool-path={ground}/pgbackrest-spool\n\
+             log-path={ground}/pgbackrest-log\nlog-level-file=off\nlog-level-console=warn\nprocess-max={PROCESSES}\ncompress-type=zst\n\
+             compress-level=3\nstart-fast=y\nrepo1-retention-full=99\n{cipher}[main]\npg1-path={}\npg1-socket-path={}\npg1-port={}\npg1-user=postgres\n",
+            self.server.pgdata().display(),
+            self.server.socket_dir().display(),
+            self.server.port(),
+        );
+        let path = self.server.ground().join("pgbackrest.conf");
+        fs::write(&path, text).context("write pgbackrest.conf")
+    }
+
+    /// One archive command for two archives: what one lacks would make its next backup slower than it is.
+    fn archive_to_both(&self) -> Result<()> {
+        let ours = self.server.value("SHOW archive_command")?;
+        let script = self.server.ground().join("archive-both");
+        let ours = ours.replace("%p", "$1");
+        let theirs = format!("pgbackrest --config={}/pgbackrest.conf --stanza=main archive-push \"$1\"", self.server.ground().display());
+        fs::write(&script, format!("#!/bin/sh\nset -e\n{ours}\n{theirs}\n"))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        self.server.sql(&format!("ALTER SYSTEM SET archive_command = '{} \"%p\"'", script.display()))?;
+        self.server.reload()
+    }
+
+    pub(crate) fn pgproof(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).envs(self.server.environment()).current_dir("/");
+        command.env("PGPROOF_CONFIG", self.server.ground().join("etc/pgproof.toml"));
+        command
+    }
+
+    /// As the server's account, in its data directory, where `archive_command` runs.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        self.server.account().apply(&mut command);
+        command.envs(self.server.environment()).current_dir(self.server.pgdata());
+        command.env("PGPROOF_CONFIG", self.server.ground().join("etc/pgproof.toml"));
+        command.env("PGPROOF", &self.program);
+        command.env("PGBACKREST", format!("pgbackrest --config={}/pgbackrest.conf --stanza=main", self.server.ground().display()));
+        command
+    }
+
+    pub(crate) fn pgbackrest(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("pgbackrest");
+        command.arg(format!("--config={}/pgbackrest.conf", self.server.ground().display())).arg("--stanza=main");
+        command.args(arguments).current_dir("/");
+        self.server.account().apply(&mut command);
+        command
+    }
+
+    pub(crate) fn backup(&self, more: &[&str]) -> Result<(Sample, Value)> {
+        let command = self.pgproof(&[&["backup", "--json", "-p", PROCESSES], more].concat());
+        let (sample, done) = measure::run(command, Some(&self.repository()))?;
+        let report = serde_json::from_str(&done.stdout).context("the report of backup is no JSON")?;
+        Ok((sample, report))
+    }
+
+    pub(crate) fn pgbackrest_backup(&self, kind: &str) -> Result<Sample> {
+        let command = self.pgbackrest(&[&format!("--type={kind}"), "backup"]);
+        Ok(measure::run(command, Some(&self.pgbackrest_repository()))?.0)
+    }
+
+    /// Compressed tar files by the server's own means.
+    pub(crate) fn pg_basebackup(&self, into: &Path) -> Result<Sample> {
+        let mut command = Command::new(self.server.bin().join("pg_basebackup"));
+        command.args(["--format=tar", "--compress=client-zstd:level=3,workers=2", "--checkpoint=fast", "--wal-method=none", "--pgdata"]);
+        command.arg(into).envs(self.server.environment()).current_dir("/");
+        self.server.account().apply(&mut command);
+        Ok(measure::run(command, Some(into))?.0)
+    }
+
+    /// What the disk, the codec and a pipe allow, without any safety: no page is verified and no server asked.
+    pub(crate) fn tar_zstd(&self, into: &Path) -> Result<Sample> {
+        let script = format!("tar -c --exclude=./pg_wal -C . . | zstd -q -3 -T2 -o {0}/base.tar.zst && sync {0}/base.tar.zst", into.display());
+        Ok(measure::run(self.shell(&script), Some(into))?.0)
+    }
+
+    pub(crate) fn restore(&self, backup: Option<&str>, into: &Path) -> Result<Sample> {
+        let mut command = self.pgproof(&["restore", "-p", PROCESSES, "--immediate", "--pgdata"]);
+        command.arg(into);
+        if let Some(backup) = backup {
+            command.args(["--backup", backup]);
+        }
+        Ok(measure::run(command, None)?.0)
+    }
+
+    pub(crate) fn pgbackrest_restore(&self, into: &Path) -> Result<Sample> {
+        let into = into.display();
+        let command = self.pgbackrest(&[&format!("--pg1-path={into}"), "--type=immediate", "restore"]);
+        Ok(measure::run(command, None)?.0)
+    }
+
+    /// An empty directory of the server's account; what was in it is gone.
+    pub(crate) fn empty(&self, name: &str) -> Result<PathBuf> {
+        let path = self.server.ground().join(name);
+        if path.exists() {
+            fs::remove_dir_all(&path).with_context(|| format!("empty {}", path.display()))?;
+        }
+        self.server.dir(name)
+    }
+}
