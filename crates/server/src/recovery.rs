@@ -64,15 +64,17 @@ impl Control {
         loop {
             let Some(postmaster) = self.postmaster()? else { return self.ended() };
             let look = look(&mut session, connect);
-            if let Some(end) = look.end {
-                return Ok(end);
-            }
             let seen = RecoveryProgress { segment: segment_in_title(postmaster.pid), ..look.progress };
             if seen != progress {
                 moved = Instant::now();
                 progress = seen;
                 show(&progress);
-            } else if moved.elapsed() >= stall_limit {
+            }
+            // After the last look was shown: a short recovery gives no other.
+            if let Some(end) = look.end {
+                return Ok(end);
+            }
+            if moved.elapsed() >= stall_limit {
                 return Err(self.timed_out("recovery to come forward", stall_limit, 0));
             }
             thread::sleep(PAUSE);
