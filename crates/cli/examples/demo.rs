@@ -31,7 +31,9 @@ fn main() -> Result<()> {
     show.step("A PostgreSQL server with data: pgbench, scale 10, running with fsync on");
     let server = Postgres::builder(VERSION).setting("fsync", "on").start()?;
     server.load_pgbench(SCALE)?;
-    server.sql("CREATE TABLE payments (id bigint PRIMARY KEY, paid_at timestamptz DEFAULT clock_timestamp())")?;
+    server.sql(
+        "CREATE TABLE payments (id bigint PRIMARY KEY, paid_at timestamptz DEFAULT clock_timestamp())",
+    )?;
 
     let data = server.pgdata().display().to_string();
     let repository = server.ground().join("repository").display().to_string();
@@ -63,10 +65,13 @@ fn main() -> Result<()> {
     let lost = prove(&restored, &before, acknowledged)?;
 
     show.step("What was proven");
-    let seconds = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).context("the report lacks a time");
+    let seconds =
+        |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).context("the report lacks a time");
     let (write_s, replay_s) = (seconds("/report/done/total_s")?, seconds("/report/done/recovery/replay_s")?);
     println!("  tables compared     {}, by row count and checksum: all equal", before.len());
-    println!("  data loss           {lost} of {acknowledged} acknowledged payments, 0 rows of any other table");
+    println!(
+        "  data loss           {lost} of {acknowledged} acknowledged payments, 0 rows of any other table"
+    );
     println!(
         "  restore time        {:.1} s: {write_s:.1} s to write the files, {replay_s:.1} s to start and replay WAL",
         write_s + replay_s,

@@ -5,8 +5,8 @@
 
 use crate::config::{Config, RepositoryConfig};
 use crate::fault::Refused;
-use pgproof_server::privilege::{Owner, act_as, run_as};
 use pgproof_server::ServerError;
+use pgproof_server::privilege::{Owner, act_as, run_as};
 use pgproof_store::StoreConfig;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -79,7 +79,9 @@ pub(crate) fn refuse_unrunnable(program: &Path, owner: Owner) -> Result<(), Refu
     Err(Refused::new(
         "program-not-runnable",
         format!("{owner}, whose server is to call this program, cannot run {place}: {why}"),
-        format!("install it where everybody can run it, and call it there: install -m 755 {place} /usr/local/bin/"),
+        format!(
+            "install it where everybody can run it, and call it there: install -m 755 {place} /usr/local/bin/"
+        ),
     ))
 }
 

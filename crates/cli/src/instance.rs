@@ -12,7 +12,9 @@ use pgproof_server::{ConnectOptions, Instance, State};
 /// A configured directory that is none; none or several servers where nothing is configured.
 pub(crate) fn find(config: &InstanceConfig) -> anyhow::Result<Instance> {
     match &config.pgdata {
-        Some(path) => find::at(path).with_context(|| format!("could not look at the instance in {}", path.display())),
+        Some(path) => {
+            find::at(path).with_context(|| format!("could not look at the instance in {}", path.display()))
+        }
         None => Ok(only_running(find::find_all())?),
     }
 }

@@ -61,7 +61,9 @@ pub(crate) fn find<'a>(
             let good = catalog.published().rfind(|backup| backup.marked.is_none() && backup.is_good());
             Some((catalog, good.or_else(|| catalog.published().next_back())?))
         });
-        return found.ok_or_else(|| Refused::new("backup-absent", "there is no backup yet", "take one: `pgproof backup`"));
+        return found.ok_or_else(|| {
+            Refused::new("backup-absent", "there is no backup yet", "take one: `pgproof backup`")
+        });
     }
     let all = catalogs.iter().flat_map(|catalog| catalog.backups.iter().map(move |backup| (catalog, backup)));
     let mut matching = all.filter(|(_, backup)| backup.id.as_str().starts_with(named));
@@ -114,7 +116,12 @@ pub(crate) fn lineage(repository: &Repository, named: Option<&str>) -> anyhow::R
     }
     match lineages(repository)?.as_slice() {
         [only] => Ok(*only),
-        [] => Err(Refused::new("repository-empty", "the repository holds nothing yet", "take a backup: `pgproof backup`").into()),
+        [] => Err(Refused::new(
+            "repository-empty",
+            "the repository holds nothing yet",
+            "take a backup: `pgproof backup`",
+        )
+        .into()),
         several => {
             let names: Vec<_> = several.iter().map(|lineage| lineage.system().to_string()).collect();
             let message = format!("the repository holds several systems: {}", names.join(", "));

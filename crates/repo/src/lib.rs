@@ -30,8 +30,8 @@ pub mod seal;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod verify;
-pub mod walset;
 pub mod walobject;
+pub mod walset;
 mod wire;
 pub mod writer;
 

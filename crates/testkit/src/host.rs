@@ -340,7 +340,8 @@ fn for_every_account(binary: &Path) -> Result<PathBuf> {
     forget_older_copies(&folder);
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     // The finished copy gets its name in one step: another test may be about to run it.
-    let mut making = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempfile_in(&folder)?;
+    let mut making =
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempfile_in(&folder)?;
     io::copy(&mut fs::File::open(binary)?, &mut making).context("copy the program")?;
     // Closed for writing before it is run: the system refuses to run what somebody writes.
     making.into_temp_path().persist(&copy).context("keep the copy of the program")?;

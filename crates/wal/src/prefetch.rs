@@ -89,7 +89,9 @@ impl Fetcher<'_> {
 
     /// Fetches a few segments; false when there was nothing to do.
     fn step(&mut self) -> bool {
-        let (Ok((requested, _)), Ok(held)) = (self.spool.requested(), self.spool.held()) else { return false };
+        let (Ok((requested, _)), Ok(held)) = (self.spool.requested(), self.spool.held()) else {
+            return false;
+        };
         // What was absent may be there by now, once replay has come on.
         self.end = self.end.filter(|(seen_at, _)| *seen_at == requested);
         let end = self.end.map(|(_, end)| end);
@@ -119,7 +121,8 @@ impl Fetcher<'_> {
         let lineage = Lineage::new(self.control.system_identifier);
         let one = |name: SegmentName| {
             let archived = ArchiveName::Segment(name.file_name(size));
-            walobject::fetch_segment(self.repository, lineage, &archived, size, &self.spool.path(name), 1).ok()
+            walobject::fetch_segment(self.repository, lineage, &archived, size, &self.spool.path(name), 1)
+                .ok()
         };
         thread::scope(|scope| {
             let threads: Vec<_> = batch.iter().map(|&name| scope.spawn(move || one(name))).collect();

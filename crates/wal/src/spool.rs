@@ -172,7 +172,8 @@ impl Spool {
         for entry in fs::read_dir(&self.session)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name != REQUESTED && SegmentName::parse(&name, self.size).is_err() && !is_note_of_other(&name) {
+            if name != REQUESTED && SegmentName::parse(&name, self.size).is_err() && !is_note_of_other(&name)
+            {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -209,7 +210,8 @@ fn lock(root: &Path) -> io::Result<Option<File>> {
         Err(TryLockError::Error(error)) => return Err(error),
     }
     // Whoever held it before may have removed it: a lock on a file without a name excludes nobody.
-    let is_there = fs::metadata(&path).is_ok_and(|there| there.ino() == file.metadata().map_or(0, |own| own.ino()));
+    let is_there =
+        fs::metadata(&path).is_ok_and(|there| there.ino() == file.metadata().map_or(0, |own| own.ino()));
     Ok(is_there.then_some(file))
 }
 
@@ -244,7 +246,11 @@ mod tests {
         let show = |names: &[SegmentName]| -> Vec<String> {
             names.iter().map(|name| format!("{}/{}", name.timeline, name.number.0)).collect()
         };
-        expected.assert_eq(&format!("fetch {} remove {}", show(&plan.fetch).join(" "), show(&plan.remove).join(" ")));
+        expected.assert_eq(&format!(
+            "fetch {} remove {}",
+            show(&plan.fetch).join(" "),
+            show(&plan.remove).join(" ")
+        ));
     }
 
     #[test]

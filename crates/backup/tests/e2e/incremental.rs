@@ -30,11 +30,8 @@ struct Site {
 
 impl Site {
     fn new(version: MajorVersion) -> Self {
-        let postgres = Postgres::builder(version)
-            .archive_by_copying()
-            .setting("autovacuum", "off")
-            .start()
-            .unwrap();
+        let postgres =
+            Postgres::builder(version).archive_by_copying().setting("autovacuum", "off").start().unwrap();
         let pair = key::generate();
         let options = CreateOptions { suite: Suite::Aes256Gcm, recipients: vec![pair.recipient.clone()] };
         let store = Arc::new(Directory::create(postgres.ground().join("repository")).unwrap());
@@ -153,7 +150,11 @@ fn an_incremental_holds_what_a_full_holds(version: MajorVersion) {
     assert_same_relations(&site.postgres, &site.pages(&second), &site.pages(&full));
 
     let third = site.backup(Kind::Auto);
-    assert!(third.bytes_stored < full.bytes_stored / 20, "nothing changed, {} bytes stored", third.bytes_stored);
+    assert!(
+        third.bytes_stored < full.bytes_stored / 20,
+        "nothing changed, {} bytes stored",
+        third.bytes_stored
+    );
     assert_same_relations(&site.postgres, &site.pages(&third), &site.pages(&full));
     assert_ne!(first.system_identifier, SystemIdentifier(0));
 }

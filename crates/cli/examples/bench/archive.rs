@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use std::fs;
 
 /// Segments in a row; CPU time is counted in hundredths of a second.
-const SEGMENTS: usize = 20;
+const SEGMENTS: usize = 10;
 
 /// Full segments of pgbench's WAL, pushed by each contestant into an archive that lacks them.
 pub(crate) fn push(results: &mut Results) -> Result<()> {
@@ -18,23 +18,32 @@ pub(crate) fn push(results: &mut Results) -> Result<()> {
     site.server.load_pgbench(30)?;
     site.server.run_pgbench(20)?;
     let wal = site.server.pgdata().join("pg_wal");
-    let mut names: Vec<String> =
-        fs::read_dir(wal.join("archive_status"))?.filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".ready")?.to_owned())).collect();
+    let mut names: Vec<String> = fs::read_dir(wal.join("archive_status"))?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".ready")?.to_owned()))
+        .collect();
     names.retain(|name| name.len() == 24);
     names.sort();
-    let work = "archive push, 20 segments";
+    let work = "archive push, 10 segments";
     for round in 0..3 {
-        let names = names.get(round * SEGMENTS..(round + 1) * SEGMENTS).context("pgbench wrote too little WAL")?.join(" ");
+        let names = names
+            .get(round * SEGMENTS..(round + 1) * SEGMENTS)
+            .context("pgbench wrote too little WAL")?
+            .join(" ");
         let each = |call: &str| format!("for f in {names}; do {call} || exit 1; done");
         let ours = site.shell(&each("$PGPROOF archive push pg_wal/$f"));
         results.add(work, "pgproof", measure::run(ours, Some(&site.repository()))?.0);
         let theirs = site.shell(&each("$PGBACKREST --compress-level=1 archive-push pg_wal/$f"));
         results.add(work, "pgbackrest", measure::run(theirs, Some(&site.pgbackrest_repository()))?.0);
         let into = site.empty("zstd")?;
-        let plain = site.shell(&each(&format!("zstd -q -1 pg_wal/$f -o {0}/$f && sync {0}/$f {0}", into.display())));
+        let plain =
+            site.shell(&each(&format!("zstd -q -1 pg_wal/$f -o {0}/$f && sync {0}/$f {0}", into.display())));
         results.add(work, "zstd -1 and sync", measure::run(plain, Some(&into))?.0);
     }
     results.judge(format!("{work}: CPU"), results.ratio(work, "pgbackrest", |s| s.cpu_s), 0.9);
-    results.judge(format!("{work}: wall, against zstd -1 and sync"), results.ratio(work, "zstd -1 and sync", |s| s.wall_s), 1.2);
+    results.judge(
+        format!("{work}: wall, against zstd -1 and sync"),
+        results.ratio(work, "zstd -1 and sync", |s| s.wall_s),
+        1.2,
+    );
     Ok(())
 }

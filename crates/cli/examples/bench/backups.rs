@@ -32,7 +32,10 @@ fn stored(sample: &Sample) -> f64 {
 /// pgbench's tables with room in each page, so that updates of single rows stay in their page.
 fn load_accounts(server: &Postgres) -> Result<()> {
     let scale = scale().to_string();
-    server.run_client("pgbench", &["--initialize", "--quiet", "--scale", &scale, "--fillfactor=90", "--no-vacuum"])?;
+    server.run_client(
+        "pgbench",
+        &["--initialize", "--quiet", "--scale", &scale, "--fillfactor=90", "--no-vacuum"],
+    )?;
     server.sql("VACUUM ANALYZE")?;
     server.checkpoint()
 }
@@ -160,7 +163,10 @@ fn scattered(site: &Site, results: &mut Results) -> Result<()> {
         results.add(work, "pgproof", ours);
         results.add(work, "pgbackrest", site.pgbackrest_backup("incr")?);
         let changed = changed_pages_compressed(site, from)?;
-        let logical = report.pointer("/report/bytes_logical").and_then(serde_json::Value::as_f64).context("bytes_logical")?;
+        let logical = report
+            .pointer("/report/bytes_logical")
+            .and_then(serde_json::Value::as_f64)
+            .context("bytes_logical")?;
         #[allow(clippy::cast_precision_loss, reason = "ratios")]
         against_changed.push(ours.stored_bytes as f64 / changed as f64);
         #[allow(clippy::cast_precision_loss, reason = "ratios")]
@@ -168,7 +174,11 @@ fn scattered(site: &Site, results: &mut Results) -> Result<()> {
     }
     results.judge(format!("{work}: wall"), results.ratio(work, "pgbackrest", wall), 0.05);
     results.judge(format!("{work}: read, part of the cluster"), middle(reads), 0.03);
-    results.judge(format!("{work}: stored, against the changed pages through zstd -3"), middle(against_changed), 1.5);
+    results.judge(
+        format!("{work}: stored, against the changed pages through zstd -3"),
+        middle(against_changed),
+        1.5,
+    );
     Ok(())
 }
 
@@ -214,7 +224,9 @@ fn collect_changed(folder: &Path, from: u64, out: &mut impl std::io::Write) -> R
         }
         for page in fs::read(&path)?.chunks_exact(8192) {
             // `pd_lsn`: high word, then low word (`PageXLogRecPtr` in src/include/storage/bufpage.h).
-            let word = |at: usize| page.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
+            let word = |at: usize| {
+                page.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+            };
             if (u64::from(word(0)) << 32 | u64::from(word(4))) > from {
                 out.write_all(page)?;
             }
@@ -242,7 +254,9 @@ fn after_thirty(site: &Site, results: &mut Results) -> Result<()> {
         touch(site, round * 3 + 7)?;
         site.backup(&[])?;
     }
-    let id = |report: serde_json::Value| report.pointer("/report/id").and_then(|id| id.as_str().map(str::to_owned)).context("id");
+    let id = |report: serde_json::Value| {
+        report.pointer("/report/id").and_then(|id| id.as_str().map(str::to_owned)).context("id")
+    };
     let newest = id(site.backup(&[])?.1)?;
     let fresh = id(site.backup(&["--full"])?.1)?;
     let work = "restore after 30 scattered incrementals";
@@ -274,7 +288,8 @@ pub(crate) fn throughput_left(results: &mut Results) -> Result<()> {
 fn rate(site: &Site, work: impl Fn() -> Result<()>) -> Result<f64> {
     site.server.checkpoint()?;
     let said = std::thread::scope(|scope| -> Result<String> {
-        let pgbench = scope.spawn(|| site.server.run_client("pgbench", &["--no-vacuum", "--client=4", "--time=20"]));
+        let pgbench =
+            scope.spawn(|| site.server.run_client("pgbench", &["--no-vacuum", "--client=4", "--time=20"]));
         while !pgbench.is_finished() {
             work()?;
             std::thread::sleep(std::time::Duration::from_millis(50));

@@ -25,7 +25,13 @@ pub(crate) fn run(mut command: Command, stores_in: Option<&Path>) -> Result<(Sam
     rustix::fs::sync();
     let before = stores_in.map_or(Ok(0), size_of)?;
     let done = Running::start(&mut command)?.wait()?;
-    ensure!(done.status.success(), "{command:?} ended with {}:\n{}\n{}", done.status, done.stdout, done.stderr);
+    ensure!(
+        done.status.success(),
+        "{command:?} ended with {}:\n{}\n{}",
+        done.status,
+        done.stdout,
+        done.stderr
+    );
     let sample = Sample {
         wall_s: done.wall.as_secs_f64(),
         cpu_s: done.cpu.as_secs_f64(),

@@ -17,7 +17,12 @@ pub(crate) fn random_pages(results: &mut Results) -> Result<()> {
     let site = Site::new(Encryption::Off)?;
     site.server.load_pgbench(50)?;
     let (_, report) = site.backup(&["--full"])?;
-    let text = |pointer: &str| report.pointer(pointer).and_then(|value| value.as_str().map(str::to_owned)).context("the report of backup");
+    let text = |pointer: &str| {
+        report
+            .pointer(pointer)
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .context("the report of backup")
+    };
     let (id, system) = (text("/report/id")?, text("/report/system_identifier")?);
     let repository = Repository::open(Arc::new(Directory::open(site.repository())?), &Unlock::Nothing)?;
     let limits = AccessLimits { files: 1, extents: 1 };
@@ -51,7 +56,11 @@ pub(crate) fn random_pages(results: &mut Results) -> Result<()> {
     }
     times_ms.sort_by(f64::total_cmp);
     let at = |part: f64| times_ms.get((f64::from(READS) * part) as usize).copied().unwrap_or(f64::NAN);
-    results.note(format!("random pages from a directory, {READS} reads: median {:.3} ms, 99 % {:.3} ms", at(0.5), at(0.99)));
+    results.note(format!(
+        "random pages from a directory, {READS} reads: median {:.3} ms, 99 % {:.3} ms",
+        at(0.5),
+        at(0.99)
+    ));
     results.judge("random page, median, ms", at(0.5), 1.0);
     Ok(())
 }

@@ -29,7 +29,10 @@ pub(crate) struct Results {
 
 impl Results {
     pub(crate) fn new() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).context("find the workspace")?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .and_then(Path::parent)
+            .context("find the workspace")?;
         let folder = root.join("bench");
         Ok(Self { folder, entries: Vec::new(), judgements: Vec::new(), notes: Vec::new() })
     }
@@ -43,7 +46,8 @@ impl Results {
             megabytes(sample.stored_bytes),
             megabytes(sample.read_bytes),
         );
-        let known = self.entries.iter_mut().find(|entry| entry.work == work && entry.contestant == contestant);
+        let known =
+            self.entries.iter_mut().find(|entry| entry.work == work && entry.contestant == contestant);
         match known {
             Some(entry) => entry.samples.push(sample),
             None => self.entries.push(Entry {
@@ -124,7 +128,8 @@ impl Results {
         }
         text.push_str("\n## Samples\n\nwall s / CPU s, in the order of the rounds.\n\n");
         for Entry { work, contestant, samples } in &self.entries {
-            let all: Vec<String> = samples.iter().map(|s| format!("{:.3}/{:.3}", s.wall_s, s.cpu_s)).collect();
+            let all: Vec<String> =
+                samples.iter().map(|s| format!("{:.3}/{:.3}", s.wall_s, s.cpu_s)).collect();
             let _ = writeln!(text, "- {work}, {contestant}: {}", all.join(", "));
         }
         std::fs::create_dir_all(&self.folder)?;
@@ -138,6 +143,10 @@ fn megabytes(bytes: u64) -> f64 {
 }
 
 fn said(command: &[&str]) -> String {
-    let output = Command::new(command[0]).args(&command[1..]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    output.map_or_else(|_| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().replace('*', ""))
+    let output =
+        Command::new(command[0]).args(&command[1..]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    output.map_or_else(
+        |_| "unknown".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().replace('*', ""),
+    )
 }

@@ -36,10 +36,13 @@ impl Site {
             ("autovacuum", "off"),
             ("max_locks_per_transaction", "512"),
         ];
-        let server = settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value)).start()?;
+        let server =
+            settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value)).start()?;
         let site = Self { server, program: Pgproof::new()?.binary().to_owned() };
-        let (data, repository) = (site.server.pgdata().display().to_string(), site.repository().display().to_string());
-        let mut init = site.pgproof(&["init", "--yes", "--restart", "--pgdata", &data, "--repository", &repository]);
+        let (data, repository) =
+            (site.server.pgdata().display().to_string(), site.repository().display().to_string());
+        let mut init =
+            site.pgproof(&["init", "--yes", "--restart", "--pgdata", &data, "--repository", &repository]);
         if encryption == Encryption::Off {
             init.arg("--no-encryption");
         }
@@ -79,12 +82,16 @@ impl Site {
         fs::write(&path, text).context("write pgbackrest.conf")
     }
 
-    /// One archive command for two archives: what one lacks would make its next backup slower than it is.
+    /// One archive command for two archives: what one lacks would make its next backup slower than it is. pgBackRest looks for its own
+    /// name in the command.
     fn archive_to_both(&self) -> Result<()> {
         let ours = self.server.value("SHOW archive_command")?;
-        let script = self.server.ground().join("archive-both");
+        let script = self.server.ground().join("archive-to-pgproof-and-pgbackrest");
         let ours = ours.replace("%p", "$1");
-        let theirs = format!("pgbackrest --config={}/pgbackrest.conf --stanza=main archive-push \"$1\"", self.server.ground().display());
+        let theirs = format!(
+            "pgbackrest --config={}/pgbackrest.conf --stanza=main archive-push \"$1\"",
+            self.server.ground().display()
+        );
         fs::write(&script, format!("#!/bin/sh\nset -e\n{ours}\n{theirs}\n"))?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         self.server.sql(&format!("ALTER SYSTEM SET archive_command = '{} \"%p\"'", script.display()))?;
@@ -106,13 +113,18 @@ impl Site {
         command.envs(self.server.environment()).current_dir(self.server.pgdata());
         command.env("PGPROOF_CONFIG", self.server.ground().join("etc/pgproof.toml"));
         command.env("PGPROOF", &self.program);
-        command.env("PGBACKREST", format!("pgbackrest --config={}/pgbackrest.conf --stanza=main", self.server.ground().display()));
+        command.env(
+            "PGBACKREST",
+            format!("pgbackrest --config={}/pgbackrest.conf --stanza=main", self.server.ground().display()),
+        );
         command
     }
 
     pub(crate) fn pgbackrest(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("pgbackrest");
-        command.arg(format!("--config={}/pgbackrest.conf", self.server.ground().display())).arg("--stanza=main");
+        command
+            .arg(format!("--config={}/pgbackrest.conf", self.server.ground().display()))
+            .arg("--stanza=main");
         command.args(arguments).current_dir("/");
         self.server.account().apply(&mut command);
         command
@@ -133,7 +145,13 @@ impl Site {
     /// Compressed tar files by the server's own means.
     pub(crate) fn pg_basebackup(&self, into: &Path) -> Result<Sample> {
         let mut command = Command::new(self.server.bin().join("pg_basebackup"));
-        command.args(["--format=tar", "--compress=client-zstd:level=3,workers=2", "--checkpoint=fast", "--wal-method=none", "--pgdata"]);
+        command.args([
+            "--format=tar",
+            "--compress=client-zstd:level=3,workers=2",
+            "--checkpoint=fast",
+            "--wal-method=none",
+            "--pgdata",
+        ]);
         command.arg(into).envs(self.server.environment()).current_dir("/");
         self.server.account().apply(&mut command);
         Ok(measure::run(command, Some(into))?.0)
@@ -141,7 +159,10 @@ impl Site {
 
     /// What the disk, the codec and a pipe allow, without any safety: no page is verified and no server asked.
     pub(crate) fn tar_zstd(&self, into: &Path) -> Result<Sample> {
-        let script = format!("tar -c --exclude=./pg_wal -C . . | zstd -q -3 -T2 -o {0}/base.tar.zst && sync {0}/base.tar.zst", into.display());
+        let script = format!(
+            "tar -c --exclude=./pg_wal -C . . | zstd -q -3 -T2 -o {0}/base.tar.zst && sync {0}/base.tar.zst",
+            into.display()
+        );
         Ok(measure::run(self.shell(&script), Some(into))?.0)
     }
 

@@ -190,9 +190,12 @@ fn unsafe_settings_are_named() {
 
 #[test]
 fn archiving_that_is_off_is_told_from_archiving_that_waits_for_a_restart() {
-    check(|seen| set(seen, "archive_mode", "off"), expect![[r#"
+    check(
+        |seen| set(seen, "archive_mode", "off"),
+        expect![[r#"
         critical archive-mode-off: archive_mode is off
-    "#]]);
+    "#]],
+    );
     check(
         |seen| {
             set(seen, "archive_mode", "off");
@@ -206,15 +209,24 @@ fn archiving_that_is_off_is_told_from_archiving_that_waits_for_a_restart() {
 
 #[test]
 fn a_command_that_is_not_ours_is_shown() {
-    check(|seen| set(seen, "archive_command", ""), expect![[r#"
+    check(
+        |seen| set(seen, "archive_command", ""),
+        expect![[r#"
         critical archive-command-empty: archive_command is empty
-    "#]]);
-    check(|seen| set(seen, "archive_command", "cp %p /archive/%f"), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| set(seen, "archive_command", "cp %p /archive/%f"),
+        expect![[r#"
         critical archive-command-foreign: archive_command is not pgproof's: cp %p /archive/%f
-    "#]]);
-    check(|seen| set(seen, "archive_library", "basic_archive"), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| set(seen, "archive_library", "basic_archive"),
+        expect![[r#"
         critical archive-library-in-use: archive_library is 'basic_archive', so archive_command is not used
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -238,9 +250,12 @@ fn an_archiver_that_failed_last_is_failing_and_one_that_recovered_is_not() {
         server(seen).archiver.last_failed_age_s = Some(age);
     };
     check(|seen| failed(seen, 60.0), expect![""]);
-    check(|seen| failed(seen, 5.0), expect![[r#"
+    check(
+        |seen| failed(seen, 5.0),
+        expect![[r#"
         critical archiver-failing: the archiver failed 5.0 s ago with 000000010000000000000003, and has archived nothing since
-    "#]]);
+    "#]],
+    );
     check(
         |seen| {
             failed(seen, 5.0);
@@ -284,18 +299,30 @@ fn a_repository_that_cannot_be_opened_says_why() {
     let no = |seen: &mut Observation, code: &str| {
         seen.repository = Seen::No(trouble(code, "the message"));
     };
-    check(|seen| no(seen, "repository-absent"), expect![[r#"
+    check(
+        |seen| no(seen, "repository-absent"),
+        expect![[r#"
         critical repository-absent: the message
-    "#]]);
-    check(|seen| no(seen, "repository-wrong-key"), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| no(seen, "repository-wrong-key"),
+        expect![[r#"
         critical repository-key: the message
-    "#]]);
-    check(|seen| no(seen, "config-no-repository"), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| no(seen, "config-no-repository"),
+        expect![[r#"
         critical repository-unconfigured: the message
-    "#]]);
-    check(|seen| no(seen, "store-timeout"), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| no(seen, "store-timeout"),
+        expect![[r#"
         critical repository-unreachable: the message
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -309,19 +336,28 @@ fn what_a_store_lacks_is_said() {
             critical repository-read-only: directory /backup cannot be written: read-only file system
         "#]],
     );
-    check(|seen| repo(seen).capabilities.if_match = false, expect![[r#"
+    check(
+        |seen| repo(seen).capabilities.if_match = false,
+        expect![[r#"
         warning store-lacks: directory /backup: no conditional replacement: leases cannot be revoked, a minimum age rules expiry
-    "#]]);
-    check(|seen| repo(seen).capabilities.read_after_write = false, expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| repo(seen).capabilities.read_after_write = false,
+        expect![[r#"
         critical store-inconsistent: directory /backup does not give back what was just written
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_repository_in_a_bad_place_is_named() {
-    check(|seen| repo(seen).inside = Some("/data".into()), expect![[r#"
+    check(
+        |seen| repo(seen).inside = Some("/data".into()),
+        expect![[r#"
         critical repository-inside-data: the repository, directory /backup, lies inside /data
-    "#]]);
+    "#]],
+    );
     check(
         |seen| repo(seen).room = Some(Room { available: 1 << 30, total: 100 << 30, device: 1 }),
         expect![[r#"
@@ -333,16 +369,25 @@ fn a_repository_in_a_bad_place_is_named() {
 
 #[test]
 fn a_repository_of_somebody_else_is_named() {
-    check(|seen| repo(seen).lineages = vec![SystemIdentifier(1)], expect![[r#"
+    check(
+        |seen| repo(seen).lineages = vec![SystemIdentifier(1)],
+        expect![[r#"
         warning repository-of-other-system: the repository holds only other systems: 1
-    "#]]);
-    check(|seen| data(seen).system_identifier = Some(SystemIdentifier(2)), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| data(seen).system_identifier = Some(SystemIdentifier(2)),
+        expect![[r#"
         critical other-data-directory: the server is system 7412345678901234567, the data directory is of system 2
-    "#]]);
+    "#]],
+    );
     let taken = || WriterFacts { epoch: 2, host: "db2".into(), pgdata: "/data2".into() };
-    check(|seen| repo(seen).writer = Some(taken()), expect![[r#"
+    check(
+        |seen| repo(seen).writer = Some(taken()),
+        expect![[r#"
         critical archive-superseded: /data2 on db2 took over archiving (epoch 2, ours is 0)
-    "#]]);
+    "#]],
+    );
     check(
         |seen| {
             repo(seen).writer = Some(taken());
@@ -354,21 +399,36 @@ fn a_repository_of_somebody_else_is_named() {
 
 #[test]
 fn clocks_backups_and_retention_are_looked_at() {
-    check(|seen| repo(seen).clock_ahead_ms = -90_000, expect![[r#"
+    check(
+        |seen| repo(seen).clock_ahead_ms = -90_000,
+        expect![[r#"
         warning clock-differs: the repository's clock is 1 min 30 s behind this host's
-    "#]]);
-    check(|seen| repo(seen).clock_ahead_ms = 3_600_000, expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| repo(seen).clock_ahead_ms = 3_600_000,
+        expect![[r#"
         critical clock-differs: the repository's clock is 1 h 0 min ahead of this host's
-    "#]]);
-    check(|seen| repo(seen).last_backup = None, expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| repo(seen).last_backup = None,
+        expect![[r#"
         warning no-backup: there is no backup yet
-    "#]]);
-    check(|seen| repo(seen).last_backup.as_mut().unwrap().age_s = 9 * 86_400, expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| repo(seen).last_backup.as_mut().unwrap().age_s = 9 * 86_400,
+        expect![[r#"
         warning backup-old: the newest backup, 20261122T203500Z-0a1b2c, is 9 d 0 h old
-    "#]]);
-    check(|seen| seen.retention = false, expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| seen.retention = false,
+        expect![[r#"
         info retention-unset: no retention is configured
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

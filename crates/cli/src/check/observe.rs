@@ -2,12 +2,12 @@
 //! part must not hide the others.
 
 use super::observation::{
-    ArchiveTest, ArchiverFacts, CommandTarget, DirectoryFacts, LastBackup, Observation, RepositoryFacts, Room, Seen,
-    ServerFacts, Trouble, UserFacts, WriterFacts,
+    ArchiveTest, ArchiverFacts, CommandTarget, DirectoryFacts, LastBackup, Observation, RepositoryFacts,
+    Room, Seen, ServerFacts, Trouble, UserFacts, WriterFacts,
 };
 use super::{archive_test, files};
-use crate::archive_command::{self, ArchiveCommand};
 use crate::account::can_run;
+use crate::archive_command::{self, ArchiveCommand};
 use crate::args::high::Context;
 use crate::config::{Config, RepositoryConfig};
 use crate::fault::Fault;
@@ -109,7 +109,9 @@ pub(crate) fn observe(
 fn has_retention(config: &Config) -> bool {
     let r = &config.retention;
     r.keep_within.is_some()
-        || [r.keep_last, r.keep_daily, r.keep_weekly, r.keep_monthly, r.keep_yearly].iter().any(Option::is_some)
+        || [r.keep_last, r.keep_daily, r.keep_weekly, r.keep_monthly, r.keep_yearly]
+            .iter()
+            .any(Option::is_some)
 }
 
 /// Symbolic links resolved; as it was where that fails.

@@ -10,10 +10,10 @@ use crate::printer::{Page, Report};
 use crate::repository;
 use pgproof_base::Bytes;
 use pgproof_repo::walobject::StoreOptions;
+use pgproof_server::Owner;
 use pgproof_wal::{
     Ahead, GetOutcome, GetRequest, PrefetchRequest, PushReport, PushRequest, get, prefetch, push,
 };
-use pgproof_server::Owner;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -39,7 +39,8 @@ pub(crate) fn archive_get(args: &GetArgs, context: &Context) -> anyhow::Result<E
     let request = GetRequest { pgdata, name: args.name.clone(), destination: args.path.clone() };
     let threads = StoreOptions::default().threads;
     let ahead = if args.no_prefetch || config.archive.read_ahead == 0 { Ahead::Unused } else { Ahead::Used };
-    let outcome = get(&repository, &request, threads, ahead, &mut || start_prefetch(args, context, &request.pgdata))?;
+    let outcome =
+        get(&repository, &request, threads, ahead, &mut || start_prefetch(args, context, &request.pgdata))?;
     if context.printer.json || context.printer.verbose {
         let report = GetReport { name: args.name.clone(), outcome };
         context.printer.report("archive get", &report)?;

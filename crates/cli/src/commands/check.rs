@@ -31,7 +31,11 @@ pub(crate) fn check(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit>
 }
 
 /// Checks as the data directory's owner.
-pub(crate) fn look(context: &Context, config: &Config, archive_test: Option<Duration>) -> anyhow::Result<CheckReport> {
+pub(crate) fn look(
+    context: &Context,
+    config: &Config,
+    archive_test: Option<Duration>,
+) -> anyhow::Result<CheckReport> {
     let instance = instance::find(&config.instance);
     match &instance {
         Ok(instance) => account::become_owner(instance.owner)?,

@@ -127,11 +127,16 @@ fn render_plan(page: &mut Page, plan: &ExpirePlan) {
         page.line(format!("  revoke  {}  {}", revoked.backup, revoked.why));
     }
     for waiting in &plan.waiting {
-        let until = waiting.from.map(|from| format!(", removed from {} on", show_time(from))).unwrap_or_default();
+        let until =
+            waiting.from.map(|from| format!(", removed from {} on", show_time(from))).unwrap_or_default();
         page.line(format!("  waits   {}  {}{until}", waiting.backup, waiting.why));
     }
     let segments: u64 = plan.wal.remove.iter().map(|run| run.count()).sum();
-    page.line(format!("  removes now: {} packs ({}), {segments} WAL segments", plan.packs.len(), plan.pack_bytes));
+    page.line(format!(
+        "  removes now: {} packs ({}), {segments} WAL segments",
+        plan.packs.len(),
+        plan.pack_bytes
+    ));
     for kept in &plan.wal.kept_from {
         page.line(format!("  WAL of timeline {} stays from {}: {}", kept.timeline, kept.segment, kept.why));
     }

@@ -116,7 +116,9 @@ impl Report for InitReport {
         if !self.plan.restart_needed.is_empty() {
             page.gap();
             let settings = self.plan.restart_needed.join(" and ");
-            page.line(format!("The server must be restarted for {settings}: `pgproof init --restart` does it."));
+            page.line(format!(
+                "The server must be restarted for {settings}: `pgproof init --restart` does it."
+            ));
         }
         match &self.check {
             Some(check) => {
@@ -136,7 +138,10 @@ impl InitReport {
         let made = self.plan.steps.iter().any(|step| matches!(step, Step::MakeKey { .. }));
         if let (true, Some(path)) = (made, &self.key_file) {
             page.gap();
-            page.line(format!("KEEP A COPY OF {} SOMEWHERE ELSE, and not in the repository.", path.display()));
+            page.line(format!(
+                "KEEP A COPY OF {} SOMEWHERE ELSE, and not in the repository.",
+                path.display()
+            ));
             page.line("Everything in the repository is encrypted with it. If this host is lost and the only copy with it,");
             page.line("the backups cannot be read by anybody, you included.");
         }

@@ -90,13 +90,19 @@ pub(crate) fn list(context: &Context) -> anyhow::Result<Exit> {
 fn lineage_report(repository: &Repository, catalog: &LineageCatalog) -> anyhow::Result<LineageReport> {
     let mut windows = catalog.windows();
     if let Some(wal) = catalog.wal_set() {
-        let mut lookup = |segment: SegmentName| read_instants(repository, catalog.lineage, segment, wal.segment_size());
+        let mut lookup =
+            |segment: SegmentName| read_instants(repository, catalog.lineage, segment, wal.segment_size());
         reachable_times(&mut windows.windows, wal, LOOKUPS_MAX, &mut lookup)?;
     }
     Ok(LineageReport {
         system_identifier: catalog.system(),
         stored_bytes: catalog.stored_bytes(),
-        backups: catalog.backups.iter().filter(|b| b.state != BackupState::Remains).map(backup_line).collect(),
+        backups: catalog
+            .backups
+            .iter()
+            .filter(|b| b.state != BackupState::Remains)
+            .map(backup_line)
+            .collect(),
         windows: windows.windows,
         broken: windows.broken,
         wal_segments: catalog.wal_set().map_or(0, pgproof_repo::walset::WalSet::count),
@@ -179,16 +185,22 @@ impl LineageReport {
             return;
         }
         page.heading("recovery windows");
-        let columns = [("timeline", Align::Right), ("from", Align::Left), ("to", Align::Left), ("end", Align::Left)];
+        let columns =
+            [("timeline", Align::Right), ("from", Align::Left), ("to", Align::Left), ("end", Align::Left)];
         let mut table = Table::new(&columns);
         let instant = |time: Option<Timestamp>, lsn: Lsn| match time {
             Some(time) => format!("{} ({lsn})", show_time(time)),
             None => format!("({lsn})"),
         };
         for window in &self.windows {
-            let size = self.wal_segment_bytes.and_then(|bytes| pgproof_pg::WalSegmentSize::new(bytes.into()).ok());
+            let size =
+                self.wal_segment_bytes.and_then(|bytes| pgproof_pg::WalSegmentSize::new(bytes.into()).ok());
             let missing = size.map(|size| window.ended_by.file_name(size)).unwrap_or_default();
-            let end = if window.gap { format!("gap: {missing} is missing") } else { "end of the archive".to_owned() };
+            let end = if window.gap {
+                format!("gap: {missing} is missing")
+            } else {
+                "end of the archive".to_owned()
+            };
             let from = instant(window.first_time, window.from);
             table.row(vec![window.timeline.to_string(), from, instant(window.last_time, window.to), end]);
         }
@@ -220,7 +232,9 @@ impl BackupLine {
 
     fn state_text(&self) -> String {
         let mut parts = match (&self.state, &self.summary) {
-            (BackupState::Published, Some(s)) if s.bad_pages > 0 => vec![format!("{} bad pages", s.bad_pages)],
+            (BackupState::Published, Some(s)) if s.bad_pages > 0 => {
+                vec![format!("{} bad pages", s.bad_pages)]
+            }
             (BackupState::Published, Some(s)) if s.checksums => vec!["pages verified".to_owned()],
             (BackupState::Published, _) => vec!["no page checksums".to_owned()],
             (state, _) => vec![repository::describe(state)],

@@ -47,7 +47,9 @@ impl Report for PinReport {
     fn render(&self, page: &mut Page) {
         match self.pinned {
             true => page.line(format!("backup {} is kept until it is unpinned", self.backup)),
-            false => page.line(format!("backup {} is kept only as long as the retention wants it", self.backup)),
+            false => {
+                page.line(format!("backup {} is kept only as long as the retention wants it", self.backup))
+            }
         }
     }
 }

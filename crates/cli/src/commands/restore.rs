@@ -16,8 +16,8 @@ use pgproof_pg::TimelineId;
 use pgproof_repo::Repository;
 use pgproof_repo::walset::Target;
 use pgproof_restore::{
-    Archiving, Commands, Edge, GapRule, Onto, Prepared, RecoveryTarget, Request, RestoreOptions, TablespaceMapping,
-    TargetAction, TimelineChoice, ZoneOrigin, default_workers, parse_time, prepare,
+    Archiving, Commands, Edge, GapRule, Onto, Prepared, RecoveryTarget, Request, RestoreOptions,
+    TablespaceMapping, TargetAction, TimelineChoice, ZoneOrigin, default_workers, parse_time, prepare,
 };
 use pgproof_server::Owner;
 use pgproof_store::StoreConfig;
@@ -125,7 +125,9 @@ fn target(args: &RestoreArgs, context: &Context) -> anyhow::Result<RecoveryTarge
         }
         Target::Time(requested.at)
     } else if let Some(text) = &args.lsn {
-        Target::Lsn(text.parse().map_err(|_| invalid("--lsn", text, "write it as the server does: 0/3000148"))?)
+        Target::Lsn(
+            text.parse().map_err(|_| invalid("--lsn", text, "write it as the server does: 0/3000148"))?,
+        )
     } else if let Some(xid) = args.xid {
         Target::Xid(xid)
     } else if let Some(name) = &args.name {
@@ -161,7 +163,9 @@ fn timeline(text: &str) -> Result<TimelineChoice, Refused> {
         number => {
             let parsed = number.parse::<u32>().ok().filter(|number| *number > 0);
             let hint = "write latest, current, or the timeline's number";
-            parsed.map(|n| TimelineChoice::Number(TimelineId(n))).ok_or_else(|| invalid("--timeline", text, hint))
+            parsed
+                .map(|n| TimelineChoice::Number(TimelineId(n)))
+                .ok_or_else(|| invalid("--timeline", text, hint))
         }
     }
 }
@@ -177,11 +181,13 @@ fn backup_id(config: &Config, named: &str) -> anyhow::Result<pgproof_repo::Backu
 
 fn tablespaces(args: &RestoreArgs, context: &Context) -> Result<TablespaceMapping, Refused> {
     let pair = |text: &String| {
-        let (name, directory) = text.split_once('=').filter(|(name, directory)| !name.is_empty() && !directory.is_empty())?;
+        let (name, directory) =
+            text.split_once('=').filter(|(name, directory)| !name.is_empty() && !directory.is_empty())?;
         Some((name.to_owned(), context.absolute(Path::new(directory))))
     };
     let hint = "write NAME=DIRECTORY; `pgproof show` lists the names";
-    let single = args.tablespace.iter().map(|text| pair(text).ok_or_else(|| invalid("--tablespace", text, hint)));
+    let single =
+        args.tablespace.iter().map(|text| pair(text).ok_or_else(|| invalid("--tablespace", text, hint)));
     Ok(TablespaceMapping {
         single: single.collect::<Result<_, _>>()?,
         root: args.tablespace_root.as_deref().map(|path| context.absolute(path)),
@@ -226,7 +232,8 @@ fn owner(directory: &PathBuf, config: &Config) -> Option<Owner> {
     }
     let of = |path: &Path| Owner::of(path).ok().filter(|owner| !owner.is_root());
     let configured = || config.instance.pgdata.as_deref().and_then(of);
-    let repository = || config.repository().ok().as_ref().and_then(account::repository_owner).filter(|o| !o.is_root());
+    let repository =
+        || config.repository().ok().as_ref().and_then(account::repository_owner).filter(|o| !o.is_root());
     of(directory).or_else(configured).or_else(repository).or_else(Owner::of_packages)
 }
 

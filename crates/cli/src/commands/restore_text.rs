@@ -13,7 +13,10 @@ pub(super) fn render_plan(page: &mut Page, plan: &Plan) {
     page.field("backup", format!("{}: {}", chosen.backup, chosen.why));
     let server = show_version(plan.server_version);
     page.field("server", format!("PostgreSQL {server}, system {}", plan.system));
-    page.field("finished", format!("{}, consistent at {}", show_time(plan.backup_stopped), plan.consistent_at));
+    page.field(
+        "finished",
+        format!("{}, consistent at {}", show_time(plan.backup_stopped), plan.consistent_at),
+    );
     page.field("timeline", chosen.timeline);
     page.field("WAL to replay", Bytes(chosen.replay_bytes));
     page.field("files", format!("{}, {}", plan.files, Bytes(plan.bytes)));
@@ -27,7 +30,8 @@ pub(super) fn render_plan(page: &mut Page, plan: &Plan) {
         page.field("tablespace", format!("{} ({}) into {place}", tablespace.name, tablespace.oid));
     }
     for (origin, place) in &plan.external {
-        let place = place.as_ref().map_or("not restored, see --external".to_owned(), |p| p.display().to_string());
+        let place =
+            place.as_ref().map_or("not restored, see --external".to_owned(), |p| p.display().to_string());
         page.field("configuration", format!("{origin}: {place}"));
     }
     page.field("archiving", archiving(&plan.archiving));
@@ -35,7 +39,12 @@ pub(super) fn render_plan(page: &mut Page, plan: &Plan) {
     let expected = &plan.expected;
     page.field(
         "expected",
-        format!("{} to write, {} to replay ({})", seconds(expected.place_s), seconds(expected.replay_s), expected.how),
+        format!(
+            "{} to write, {} to replay ({})",
+            seconds(expected.place_s),
+            seconds(expected.replay_s),
+            expected.how
+        ),
     );
     if page.is_verbose() {
         for setting in &plan.settings {
@@ -67,16 +76,24 @@ pub(super) fn render_report(page: &mut Page, report: &Report) {
     let rate = work.bytes_written as f64 / report.place_s.max(0.001);
     page.field(
         "written",
-        format!("{} in {} files, {}/s", Bytes(work.bytes_written), placed.files_created + placed.files_changed, Bytes(rate as u64)),
+        format!(
+            "{} in {} files, {}/s",
+            Bytes(work.bytes_written),
+            placed.files_created + placed.files_changed,
+            Bytes(rate as u64)
+        ),
     );
     if plan.onto.is_delta() {
         let compared = Bytes(work.bytes_compared);
         page.field("left as they were", format!("{} files ({compared} compared)", placed.files_unchanged));
     }
-    page.field("archiving", match report.epoch {
-        Some(epoch) => format!("taken over, epoch {epoch}"),
-        None => "off".to_owned(),
-    });
+    page.field(
+        "archiving",
+        match report.epoch {
+            Some(epoch) => format!("taken over, epoch {epoch}"),
+            None => "off".to_owned(),
+        },
+    );
     match &report.recovery {
         Some(recovery) => render_recovery(page, recovery),
         None => page.line("  start the server to replay WAL up to the target"),

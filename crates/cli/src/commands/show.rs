@@ -51,7 +51,10 @@ impl Report for ShowReport {
         let Some(summary) = &self.summary else { return };
         render_times(page, summary);
         page.field("size", Bytes(self.sizes.logical));
-        page.field("stored", format!("{} with what it shares, {} alone", Bytes(self.sizes.stored), Bytes(self.sizes.unique)));
+        page.field(
+            "stored",
+            format!("{} with what it shares, {} alone", Bytes(self.sizes.stored), Bytes(self.sizes.unique)),
+        );
         render_checks(page, summary);
         render_contents(page, summary);
     }
@@ -60,7 +63,9 @@ impl Report for ShowReport {
 fn render_times(page: &mut Page, summary: &BackupSummary) {
     match (summary.kind, summary.base) {
         (BackupKind::Full, _) => page.field("kind", "full"),
-        (BackupKind::Incremental, Some(base)) => page.field("kind", format!("incremental since {base}; restores alone")),
+        (BackupKind::Incremental, Some(base)) => {
+            page.field("kind", format!("incremental since {base}; restores alone"))
+        }
         (BackupKind::Incremental, None) => page.field("kind", "incremental; restores alone"),
     }
     page.field("system", summary.system);
@@ -102,7 +107,12 @@ fn render_contents(page: &mut Page, summary: &BackupSummary) {
         .collect();
     if !rows.is_empty() {
         page.heading("largest tables");
-        let columns = [("database", Align::Left), ("table", Align::Left), ("rows, about", Align::Right), ("size", Align::Right)];
+        let columns = [
+            ("database", Align::Left),
+            ("table", Align::Left),
+            ("rows, about", Align::Right),
+            ("size", Align::Right),
+        ];
         let mut table = Table::new(&columns);
         // A page full of names helps nobody; --verbose and --json have them all.
         let shown = if page.is_verbose() { rows.len() } else { rows.len().min(10) };

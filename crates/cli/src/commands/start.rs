@@ -7,10 +7,14 @@ use crate::fault::Refused;
 use anyhow::Context as _;
 use pgproof_restore::report::RecoveryReport;
 use pgproof_restore::{Report, StartOptions};
-use pgproof_server::find::{self, Instance};
 use pgproof_server::ConnectOptions;
+use pgproof_server::find::{self, Instance};
 
-pub(crate) fn start(args: &RestoreArgs, report: &Report, context: &Context) -> anyhow::Result<RecoveryReport> {
+pub(crate) fn start(
+    args: &RestoreArgs,
+    report: &Report,
+    context: &Context,
+) -> anyhow::Result<RecoveryReport> {
     let mut options = StartOptions::default();
     if let Some(text) = args.timeout.as_deref() {
         options.stall_limit = parse_duration("--timeout", text)?;
@@ -24,7 +28,8 @@ pub(crate) fn start(args: &RestoreArgs, report: &Report, context: &Context) -> a
     } else {
         refuse_taken_port(&instance)?;
     }
-    pgproof_restore::start(&report.plan, &options, &context.talk).context("the files are restored, but the server is not")
+    pgproof_restore::start(&report.plan, &options, &context.talk)
+        .context("the files are restored, but the server is not")
 }
 
 /// The restored configuration names the origin's port; a copy on the same host needs another one, and says so.

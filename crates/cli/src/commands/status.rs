@@ -9,7 +9,9 @@ use crate::fault::Fault;
 use crate::printer::{Page, Report, render_findings, worst};
 use crate::{instance, repository};
 use pgproof_base::{Bytes, Severity, human_duration, shell_word};
-use pgproof_wal::status::{CommandLine, GapState, PositionSource, StatusReport, StatusRequest, judge, observe};
+use pgproof_wal::status::{
+    CommandLine, GapState, PositionSource, StatusReport, StatusRequest, judge, observe,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,8 +69,12 @@ impl Report for StatusReport {
             page.field("repository", place);
         }
         match (&self.last_archived, self.archived_to) {
-            (Some(segment), Some(lsn)) => page.field("archived", format!("up to {lsn}, the last segment is {segment}")),
-            (None, Some(lsn)) => page.field("archived", format!("up to {lsn}, where the timeline before this one ends")),
+            (Some(segment), Some(lsn)) => {
+                page.field("archived", format!("up to {lsn}, the last segment is {segment}"))
+            }
+            (None, Some(lsn)) => {
+                page.field("archived", format!("up to {lsn}, where the timeline before this one ends"))
+            }
             _ => page.field("archived", "unknown"),
         }
         if let (Some(bytes), Some(lag_s)) = (self.lag_bytes, self.lag_s) {
@@ -83,7 +89,10 @@ impl Report for StatusReport {
             None => page.field("waiting", "nothing"),
         }
         if let Some(archiver) = &self.archiver {
-            page.field("archiver", format!("{} files archived, {} failures", archiver.archived, archiver.failed));
+            page.field(
+                "archiver",
+                format!("{} files archived, {} failures", archiver.archived, archiver.failed),
+            );
         }
         if let Some(room) = self.wal_room {
             page.field("room for pg_wal", format!("{} of {}", Bytes(room.available), Bytes(room.total)));

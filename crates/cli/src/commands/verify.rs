@@ -16,7 +16,8 @@ const FILES_SHOWN: usize = 10;
 pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
     let (config, repository) = repository::open_configured(context)?;
     let defaults = VerifyOptions::default();
-    let lineage = args.system.as_deref().map(|named| repository::lineage(&repository, Some(named))).transpose()?;
+    let lineage =
+        args.system.as_deref().map(|named| repository::lineage(&repository, Some(named))).transpose()?;
     let options = VerifyOptions {
         threads: config.backup.processes.unwrap_or(defaults.threads),
         since: args.skip_within.as_deref().map(|text| parse_duration("--skip-within", text)).transpose()?,
@@ -74,6 +75,9 @@ fn render_hurts(page: &mut Page, hurts: &Hurts) {
         page.line(format!("    and {rest} more files"));
     }
     for window in &hurts.windows {
-        page.line(format!("  hurts recovery on timeline {} from {} to {}", window.timeline, window.from, window.to));
+        page.line(format!(
+            "  hurts recovery on timeline {} from {} to {}",
+            window.timeline, window.from, window.to
+        ));
     }
 }

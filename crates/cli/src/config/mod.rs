@@ -21,7 +21,5 @@ mod value;
 pub(crate) use effective::{FlagValue, Origin, Setting};
 pub(crate) use error::ConfigError;
 pub(crate) use find::{Places, SYSTEM_FILE};
-pub(crate) use settings::{
-    BackupConfig, Config, InstanceConfig, RepositoryConfig, RetentionConfig,
-};
+pub(crate) use settings::{BackupConfig, Config, InstanceConfig, RepositoryConfig, RetentionConfig};
 pub(crate) use value::parse_duration;

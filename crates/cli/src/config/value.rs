@@ -84,9 +84,8 @@ impl FromValue for Duration {
 /// # Errors
 /// Names the argument.
 pub(crate) fn parse_duration(flag: &str, text: &str) -> Result<Duration, Refused> {
-    Duration::from_value(text).map_err(|why| {
-        Refused::new("argument-invalid", format!("{flag} cannot be `{text}`"), why)
-    })
+    Duration::from_value(text)
+        .map_err(|why| Refused::new("argument-invalid", format!("{flag} cannot be `{text}`"), why))
 }
 
 /// A thousand years: beyond it instants can no longer be computed with.

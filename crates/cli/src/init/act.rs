@@ -105,7 +105,11 @@ fn config_text(args: &InitArgs, place: &Place) -> String {
     };
     // Port and socket are found out from the data directory each time, so that moving them breaks nothing. A host or role that was
     // given must be kept: nothing else tells them.
-    add(Section::Instance, "user", place.connect.user.clone().filter(|user| Some(user) != place.instance.owner.name().as_ref()));
+    add(
+        Section::Instance,
+        "user",
+        place.connect.user.clone().filter(|user| Some(user) != place.instance.owner.name().as_ref()),
+    );
     let is_directory = matches!(place.repository.store, StoreConfig::Directory(_));
     let key = if is_directory { "path" } else { "url" };
     add(Section::Repository, key, Some(place.repository_text.clone()));
@@ -125,7 +129,8 @@ fn write_new(path: &Path, text: &str, mode: u32, owner: Owner) -> anyhow::Result
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).with_context(fail)?;
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(fail)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(fail)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(fail)?;
     account::give(path, owner).with_context(fail)?;
     if let Some(parent) = path.parent() {

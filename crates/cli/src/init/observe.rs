@@ -38,13 +38,15 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
     let config_exists = config_file.exists();
     let text = match config_exists {
         true => Some(
-            std::fs::read_to_string(&config_file).with_context(|| format!("could not read {}", config_file.display()))?,
+            std::fs::read_to_string(&config_file)
+                .with_context(|| format!("could not read {}", config_file.display()))?,
         ),
         false => None,
     };
     let file = text.map(|text| (config_file.clone(), text));
     let environment = &context.surroundings.environment;
-    let load = |flags: &[FlagValue]| Config::from_text(file.clone(), vec![config_file.clone()], environment, flags);
+    let load =
+        |flags: &[FlagValue]| Config::from_text(file.clone(), vec![config_file.clone()], environment, flags);
     let configured = load(&[])?.repository().ok().filter(|_| config_exists);
     let mut flags = context.flags.clone();
     if args.repository.repository.is_none() && configured.is_none() {
@@ -52,7 +54,8 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
     }
     let config = load(&flags)?;
     let mut repository = config.repository()?;
-    let same_place = configured.as_ref().filter(|known| known.store.describe() == repository.store.describe());
+    let same_place =
+        configured.as_ref().filter(|known| known.store.describe() == repository.store.describe());
     let same_place = same_place.cloned();
     if let Some(known) = &same_place {
         // Named again on the command line, it is still the file's, with the file's key unless another one is named.
@@ -68,7 +71,12 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
     let instance = instance::find(&config.instance)?;
     if !matches!(instance.state, State::Running { .. }) {
         let message = format!("the server of {} does not run", instance.data_directory.display());
-        return Err(Refused::new("instance-stopped", message, "start it: init asks and changes its settings").into());
+        return Err(Refused::new(
+            "instance-stopped",
+            message,
+            "start it: init asks and changes its settings",
+        )
+        .into());
     }
     let repository_text = text_of(&repository, &flags);
     let configured_repository = match same_place {
@@ -94,16 +102,23 @@ fn config_file(context: &Context) -> PathBuf {
     }
     let usual = places.usual();
     let user = places.user_directory.filter(|_| !Owner::current().is_root());
-    let own = user.map_or_else(|| PathBuf::from(SYSTEM_FILE), |directory| directory.join("pgproof/pgproof.toml"));
+    let own =
+        user.map_or_else(|| PathBuf::from(SYSTEM_FILE), |directory| directory.join("pgproof/pgproof.toml"));
     usual.into_iter().find(|path| path.exists()).unwrap_or(own)
 }
 
 fn default_repository(context: &Context) -> FlagValue {
-    let variable = |name: &str| context.surroundings.environment.get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let variable =
+        |name: &str| context.surroundings.environment.get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = || variable("HOME").map(|home| home.join(".local/share"));
     let user = variable("XDG_DATA_HOME").or_else(home).filter(|_| !Owner::current().is_root());
     let path = user.unwrap_or_else(|| PathBuf::from("/var/lib")).join("pgproof").join(REPOSITORY_NAME);
-    FlagValue { section: Section::Repository, name: "path", text: path.display().to_string(), flag: "the usual place" }
+    FlagValue {
+        section: Section::Repository,
+        name: "path",
+        text: path.display().to_string(),
+        flag: "the usual place",
+    }
 }
 
 /// The place as the file names it.
@@ -167,7 +182,8 @@ fn resolved(path: &Path) -> PathBuf {
 
 /// Whether the repository is there and opens with the key.
 fn repository_state(config: &RepositoryConfig, key_exists: bool) -> anyhow::Result<RepositoryState> {
-    let absent = |error: &StoreError| matches!(error, StoreError::NoRepository { .. } | StoreError::NotFound { .. });
+    let absent =
+        |error: &StoreError| matches!(error, StoreError::NoRepository { .. } | StoreError::NotFound { .. });
     let store = match config.store.open() {
         Ok(store) => store,
         Err(error) if absent(&error) => {
@@ -201,5 +217,9 @@ fn refuse_occupied(config: &RepositoryConfig) -> Result<(), Refused> {
         return Ok(());
     }
     let message = format!("{} is not empty, and is no repository", directory.path.display());
-    Err(Refused::new("repository-place-occupied", message, "choose an empty or a new directory with --repository"))
+    Err(Refused::new(
+        "repository-place-occupied",
+        message,
+        "choose an empty or a new directory with --repository",
+    ))
 }

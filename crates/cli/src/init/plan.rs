@@ -116,7 +116,11 @@ fn refuse_inside(facts: &InitFacts, options: &InitOptions) -> Result<(), Refused
         None => Ok(()),
         Some(root) => Err(Refused::new(
             "repository-inside-data",
-            format!("the repository {} and the server's {} lie inside one another", directory.display(), root.display()),
+            format!(
+                "the repository {} and the server's {} lie inside one another",
+                directory.display(),
+                root.display()
+            ),
             "choose a place on another disk with --repository",
         )),
     }
@@ -184,7 +188,11 @@ fn plan_command(facts: &InitFacts, options: &InitOptions, plan: &mut InitPlan) -
         if !options.replace_archive_command {
             return Err(in_use("archive_library", library));
         }
-        plan.steps.push(Step::Set { name: "archive_library".into(), value: String::new(), before: library.into() });
+        plan.steps.push(Step::Set {
+            name: "archive_library".into(),
+            value: String::new(),
+            before: library.into(),
+        });
     }
     let wanted = archive_command::render(&facts.program, &facts.config_file);
     let present = setting(facts, "archive_command");
@@ -263,7 +271,8 @@ mod tests {
         let text = match plan(&facts, &options) {
             Err(refused) => format!("refused: {refused}\n"),
             Ok(plan) => {
-                let steps = plan.steps.iter().map(|step| format!("{}\n", serde_json::to_string(step).unwrap()));
+                let steps =
+                    plan.steps.iter().map(|step| format!("{}\n", serde_json::to_string(step).unwrap()));
                 let already = plan.already.iter().map(|what| format!("already: {what}\n"));
                 let restart = plan.restart_needed.iter().map(|name| format!("restart needed for {name}\n"));
                 steps.chain(already).chain(restart).collect()
@@ -274,7 +283,9 @@ mod tests {
 
     #[test]
     fn a_fresh_server_gets_everything() {
-        check(|_, _| {}, expect![[r#"
+        check(
+            |_, _| {},
+            expect![[r#"
             {"step":"make-key","path":"/etc/pgproof/main.key"}
             {"step":"create-repository","place":"/backup","encrypted":true}
             {"step":"write-config","path":"/etc/pgproof/pgproof.toml"}
@@ -282,7 +293,8 @@ mod tests {
             {"step":"set","name":"archive_command","value":"\"/usr/bin/pgproof\" --config \"/etc/pgproof/pgproof.toml\" archive push \"%p\"","before":"(disabled)"}
             {"step":"set","name":"archive_timeout","value":"60s","before":"0"}
             restart needed for archive_mode
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -335,9 +347,12 @@ mod tests {
             facts.settings.insert("archive_mode".into(), "on".into());
             facts.settings.insert("archive_command".into(), "cp %p /archive/%f".into());
         };
-        check(|facts, _| cp(facts), expect![[r#"
+        check(
+            |facts, _| cp(facts),
+            expect![[r#"
             refused: archive_command is in use: cp %p /archive/%f
-        "#]]);
+        "#]],
+        );
         check(
             |facts, options| {
                 cp(facts);
@@ -352,22 +367,34 @@ mod tests {
                 already: archive_mode is on
             "#]],
         );
-        check(|facts, _| drop(facts.settings.insert("archive_library".into(), "basic_archive".into())), expect![[r#"
+        check(
+            |facts, _| drop(facts.settings.insert("archive_library".into(), "basic_archive".into())),
+            expect![[r#"
             refused: archive_library is in use: basic_archive
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_repository_inside_the_data_is_refused_in_both_directions() {
-        check(|_, options| options.repository_directory = Some("/data/backup".into()), expect![[r#"
+        check(
+            |_, options| options.repository_directory = Some("/data/backup".into()),
+            expect![[r#"
             refused: the repository /data/backup and the server's /data lie inside one another
-        "#]]);
-        check(|_, options| options.repository_directory = Some("/space/backup".into()), expect![[r#"
+        "#]],
+        );
+        check(
+            |_, options| options.repository_directory = Some("/space/backup".into()),
+            expect![[r#"
             refused: the repository /space/backup and the server's /space lie inside one another
-        "#]]);
-        check(|_, options| options.repository_directory = Some("/".into()), expect![[r#"
+        "#]],
+        );
+        check(
+            |_, options| options.repository_directory = Some("/".into()),
+            expect![[r#"
             refused: the repository / and the server's /data lie inside one another
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

@@ -126,7 +126,9 @@ fn segments_of_one_megabyte_are_archived_and_replayed() -> Result<()> {
 #[test]
 #[ignore = "moves some gigabytes of WAL: minutes"]
 fn segments_of_one_gigabyte_are_archived_and_replayed() -> Result<()> {
-    comes_back(safe_server().wal_segment_size_mb(1024).setting("min_wal_size", "2GB").setting("max_wal_size", "4GB"))
+    comes_back(
+        safe_server().wal_segment_size_mb(1024).setting("min_wal_size", "2GB").setting("max_wal_size", "4GB"),
+    )
 }
 
 fn comes_back(builder: Builder) -> Result<()> {

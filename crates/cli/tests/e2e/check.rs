@@ -9,13 +9,19 @@ use std::fs;
 fn a_set_up_server_lacks_only_a_backup() -> Result<()> {
     let scene = Scene::initialised()?;
     let ran = scene.pgproof(&["check"])?.succeeded()?;
-    let kept: String = ran.stdout.lines().filter(|line| line.contains('[') && !line.contains("GROUND")).map(|l| format!("{l}\n")).collect();
+    let kept: String = ran
+        .stdout
+        .lines()
+        .filter(|line| line.contains('[') && !line.contains("GROUND"))
+        .map(|l| format!("{l}\n"))
+        .collect();
     expect![[r#"
         warning [same-disk] the repository is on the same file system as the server
         warning [no-backup] there is no backup yet
         info [retention-unset] no retention is configured
               [retention]
-    "#]].assert_eq(&numbers_gone(&kept));
+    "#]]
+    .assert_eq(&numbers_gone(&kept));
     let report = scene.pgproof(&["check", "--json"])?.succeeded()?.json()?;
     assert!(report["report"]["observation"]["archive_test"]["stored"]["summary"].as_bool().unwrap_or(false));
     Ok(())

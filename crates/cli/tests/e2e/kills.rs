@@ -116,7 +116,9 @@ fn kill_push(scene: &Scene, moments: &mut StdRng) -> Result<bool> {
 
 fn pushing(config: &str) -> Result<Option<rustix::process::Pid>> {
     for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         let has = |word: &str| words.contains(&word.as_bytes());
@@ -144,7 +146,9 @@ fn whole_after(scene: &Scene, victim: Victim) -> Result<()> {
             never_half(&place)?;
             scene.pgproof(&["restore", "--pgdata", &into, "--delta", "--force"])?.succeeded()?
         }
-        Victim::Expire => scene.pgproof(&["expire", "--keep-last", "2", "--sweep-after", "0s"])?.succeeded()?,
+        Victim::Expire => {
+            scene.pgproof(&["expire", "--keep-last", "2", "--sweep-after", "0s"])?.succeeded()?
+        }
     };
     Ok(())
 }

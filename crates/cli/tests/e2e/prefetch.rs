@@ -83,7 +83,11 @@ fn what_is_delivered_is_the_same_with_and_without_reading_ahead() -> Result<()> 
     assert!(!held(&place).contains(&names[1]), "it was taken from the spool");
     assert_eq!(ahead, get(&names[1], &["--no-prefetch"])?);
     assert_eq!(get("0000000100000FFF000000FF", &[])?.0, 1, "proven absent");
-    assert_eq!(get(&names[2], &["--repository", "/nowhere"])?.0, 126, "a spool proves nothing about the repository");
+    assert_eq!(
+        get(&names[2], &["--repository", "/nowhere"])?.0,
+        126,
+        "a spool proves nothing about the repository"
+    );
 
     // Killed at any point it leaves nothing wrong, and the next one carries on.
     let killed = wait::until("the fetcher", wait::PATIENCE, || Ok(fetcher(&place)))?;
@@ -104,7 +108,10 @@ fn what_is_delivered_is_the_same_with_and_without_reading_ahead() -> Result<()> 
 fn held(place: &Path) -> BTreeSet<String> {
     let sessions = fs::read_dir(place.join("pg_wal/pgproof_spool")).into_iter().flatten().flatten();
     let files = sessions.filter_map(|session| fs::read_dir(session.path()).ok()).flatten().flatten();
-    files.map(|file| file.file_name().to_string_lossy().into_owned()).filter(|name| name.len() == 24).collect()
+    files
+        .map(|file| file.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.len() == 24)
+        .collect()
 }
 
 /// The process that fetches ahead for this data directory.

@@ -23,13 +23,25 @@ fn what_was_committed_before_the_target_comes_back_and_nothing_after() -> Result
     let place = scene.new_place("restored");
     let into = place.display().to_string();
     scene
-        .pgproof(&["restore", "--pgdata", &into, "--name", "before the accident", "--target-action", "promote"])?
+        .pgproof(&[
+            "restore",
+            "--pgdata",
+            &into,
+            "--name",
+            "before the accident",
+            "--target-action",
+            "promote",
+        ])?
         .succeeded()?;
     let restored = Postgres::on(server.version(), &place)?;
     restored.start()?;
     restored.wait_for_promotion()?;
     assert_eq!(restored.value("SELECT count(*) FROM t")?, "1002");
-    assert_eq!(restored.value("SHOW archive_mode")?, "off", "a copy must not archive into its origin's place");
+    assert_eq!(
+        restored.value("SHOW archive_mode")?,
+        "off",
+        "a copy must not archive into its origin's place"
+    );
 
     let list = scene.pgproof(&["list", "--json"])?.succeeded()?.json()?;
     assert_eq!(list["report"]["lineages"][0]["backups"].as_array().map(Vec::len), Some(2));

@@ -122,7 +122,8 @@ impl Ran {
 
     /// The report of `--json`.
     pub(crate) fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.stdout).with_context(|| format!("not JSON: {}{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .with_context(|| format!("not JSON: {}{}", self.stdout, self.stderr))
     }
 }
 

@@ -20,7 +20,10 @@ fn a_lost_segment_is_named_and_mended_by_the_command_shown() -> Result<()> {
     let object = find(&scene.repository(), &lost)?.context("the segment is not in the repository")?;
     fs::remove_file(&object)?;
     let report = status(&scene, 1)?;
-    assert_eq!((&report["gaps"][0]["first"], &report["gaps"][0]["state"]), (&lost.as_str().into(), &"mendable".into()));
+    assert_eq!(
+        (&report["gaps"][0]["first"], &report["gaps"][0]["state"]),
+        (&lost.as_str().into(), &"mendable".into())
+    );
     let finding = &report["findings"][0];
     assert_eq!(finding["code"], "archive-gap");
     let command = finding["remedies"][0]["command"].as_str().context("no command")?;
@@ -55,7 +58,12 @@ fn a_stopped_server_is_compared_by_its_files() -> Result<()> {
 fn status(scene: &Scene, code: i32) -> Result<Value> {
     let output = scene.command(&["archive", "status", "--json"]).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.code() == Some(code), "{}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.code() == Some(code),
+        "{}: {text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     let document: Value = serde_json::from_str(&text)?;
     Ok(document["report"].clone())
 }
@@ -66,7 +74,9 @@ fn find(directory: &Path, name: &str) -> Result<Option<PathBuf>> {
         if path.file_name().is_some_and(|file| file == name) {
             return Ok(Some(path));
         }
-        if path.is_dir() && let Some(found) = find(&path, name)? {
+        if path.is_dir()
+            && let Some(found) = find(&path, name)?
+        {
             return Ok(Some(found));
         }
     }

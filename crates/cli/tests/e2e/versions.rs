@@ -56,7 +56,16 @@ fn comes_back_from(scene: &Scene, backup: &str) -> Result<()> {
     let spaces = scene.new_place(&format!("{backup}-spaces")).display().to_string();
     let (into, port_text) = (place.display().to_string(), port.to_string());
     let ran = scene.pgproof(&[
-        "restore", "--pgdata", &into, "--backup", backup, "--tablespace-root", &spaces, "--start", "--port", &port_text,
+        "restore",
+        "--pgdata",
+        &into,
+        "--backup",
+        backup,
+        "--tablespace-root",
+        &spaces,
+        "--start",
+        "--port",
+        &port_text,
     ])?;
     let restored = scene.server.copy_started_at(&place, port)?;
     ran.succeeded()?;
@@ -76,7 +85,8 @@ fn comes_back_from(scene: &Scene, backup: &str) -> Result<()> {
 /// The dump without what a restore changes: where tablespaces lie, and the values of sequences, of which PostgreSQL logs 32 in advance
 /// (`SEQ_LOG_VALS` in `src/backend/commands/sequence.c`), so that recovery goes on behind those.
 fn lines(dump: String) -> Vec<String> {
-    let changes = |line: &str| line.starts_with("CREATE TABLESPACE") || line.starts_with("SELECT pg_catalog.setval(");
+    let changes =
+        |line: &str| line.starts_with("CREATE TABLESPACE") || line.starts_with("SELECT pg_catalog.setval(");
     dump.lines().filter(|line| !changes(line)).map(str::to_owned).collect()
 }
 
@@ -136,11 +146,17 @@ fn one_round(server: &Postgres, round: u32) -> Result<()> {
     ])?;
     if server.query("SELECT 1 FROM pg_database WHERE datname = 'kept'")?.is_empty() {
         server.each(&[&format!("CREATE DATABASE kept{}", strategy("file_copy"))])?;
-        server.sql_in("kept", "CREATE UNLOGGED TABLE unlogged AS SELECT 1 AS a; CREATE TABLE kept AS SELECT 1 AS a")?;
+        server.sql_in(
+            "kept",
+            "CREATE UNLOGGED TABLE unlogged AS SELECT 1 AS a; CREATE TABLE kept AS SELECT 1 AS a",
+        )?;
     }
     server.each(&[
         "BEGIN",
-        &format!("CREATE TABLE prepared_{} AS SELECT {round} AS round", server.value("SELECT txid_current()")?),
+        &format!(
+            "CREATE TABLE prepared_{} AS SELECT {round} AS round",
+            server.value("SELECT txid_current()")?
+        ),
         &format!("PREPARE TRANSACTION 'round {round} {}'", server.value("SELECT txid_current()")?),
     ])?;
     // The pool holds ten: the older half is decided, one way or the other.

@@ -78,7 +78,9 @@ pub fn list_wal(
     for object in &listing.histories {
         match history::read_timeline(repository, lineage, object) {
             Ok(history) => histories.extend(history),
-            Err(error) if error.is_unreadable() => listing.damaged_histories.push((object.clone(), error.to_string())),
+            Err(error) if error.is_unreadable() => {
+                listing.damaged_histories.push((object.clone(), error.to_string()))
+            }
             Err(error) => return Err(error),
         }
     }

@@ -78,7 +78,9 @@ fn an_abandoned_backup_is_revoked_by_its_own_writer() {
     let lease = begin(&repository, &Spec::at(3)).unwrap();
     let id = lease.objects().id();
     lease.abandon("the server went away").unwrap();
-    assert!(matches!(outcome(&repository, id), Some(Outcome::Revoked { why, .. }) if why.contains("went away")));
+    assert!(
+        matches!(outcome(&repository, id), Some(Outcome::Revoked { why, .. }) if why.contains("went away"))
+    );
     assert_eq!(store.head(&lineage().backup(id).lease()).unwrap(), None);
 }
 

@@ -39,7 +39,11 @@ impl Hurts {
 
 /// What the loss of a segment hurts: windows that lead through it, and backups that need it to be consistent. Windows are those of the
 /// archive as it is listed, with the segment.
-pub(super) fn of_segment(catalog: &LineageCatalog, windows: &[RecoveryWindow], segment: SegmentName) -> Hurts {
+pub(super) fn of_segment(
+    catalog: &LineageCatalog,
+    windows: &[RecoveryWindow],
+    segment: SegmentName,
+) -> Hurts {
     let mut hurts = Hurts::default();
     let Some(wal) = catalog.wal_set() else { return hurts };
     let size = wal.segment_size();

@@ -2,11 +2,11 @@
 
 use super::object::ReadPack;
 use super::report::Hurts;
+use crate::Result;
 use crate::catalog::CatalogBackup;
 use crate::layout::{BackupId, Lineage, PackNumber};
 use crate::manifest::{FileEntry, Manifest};
 use crate::repository::Repository;
-use crate::Result;
 use std::collections::BTreeMap;
 
 /// A pack's name.
@@ -46,7 +46,10 @@ pub(super) fn check(
     for (_, used) in manifest.packs().iter() {
         let key = (used.info.backup, used.info.number);
         if packs.get(&key).and_then(|pack| pack.info).is_some_and(|info| info != used.info) {
-            check.wrong.push(format!("it describes another pack {} than there is", used.info.path(lineage.system())));
+            check.wrong.push(format!(
+                "it describes another pack {} than there is",
+                used.info.path(lineage.system())
+            ));
         }
     }
     for entry in manifest.files() {
@@ -98,7 +101,10 @@ impl ManifestCheck {
         if let Some(((of, number), frame)) = unresolved {
             self.unresolved.add_file(backup, &entry.path);
             self.example.get_or_insert_with(|| {
-                format!("{} is to be in extent {frame} of pack {number} of {of}, which is another", entry.path)
+                format!(
+                    "{} is to be in extent {frame} of pack {number} of {of}, which is another",
+                    entry.path
+                )
             });
         }
         Ok(())

@@ -20,7 +20,7 @@ mod tests;
 mod verified;
 mod wal;
 
-pub use report::{Hurts, HurtFile, LineageReport, VerifyCounts, VerifyFinding, VerifyReport};
+pub use report::{HurtFile, Hurts, LineageReport, VerifyCounts, VerifyFinding, VerifyReport};
 pub use run::verify;
 pub use verified::{VerifiedObject, VerifiedRecord, read_verified};
 

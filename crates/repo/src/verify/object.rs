@@ -96,8 +96,7 @@ pub(super) fn read_pack(
     depth: Depth,
     advance: &dyn Fn(u64),
 ) -> Result<ReadPack> {
-    let mut read =
-        ReadPack { object, info: None, frames: Vec::new(), damaged: BTreeSet::new(), wrong: None };
+    let mut read = ReadPack { object, info: None, frames: Vec::new(), damaged: BTreeSet::new(), wrong: None };
     let opened = answer(PackReader::open(repository, lineage.system(), &object.backup, object.number))?;
     let reader = match opened {
         Ok(reader) => reader,
@@ -168,7 +167,10 @@ pub(super) fn read_segment(
     };
     if reader.index().raw_bytes != u64::from(size.bytes()) {
         let found = reader.index().raw_bytes;
-        return Ok(Some(format!("it holds {found} bytes, and segments of this cluster have {}", size.bytes())));
+        return Ok(Some(format!(
+            "it holds {found} bytes, and segments of this cluster have {}",
+            size.bytes()
+        )));
     }
     if let Err(wrong) = answer(reader.check_header())? {
         return Ok(Some(wrong));

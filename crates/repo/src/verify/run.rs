@@ -169,7 +169,8 @@ impl<'a> Verification<'a> {
             _ => "what it said is lost",
         };
         let severity = if is_backups { Severity::Critical } else { Severity::Warning };
-        let finding = Finding::new("verify-record-damaged", severity, format!("{path} is damaged: {wrong}"), why);
+        let finding =
+            Finding::new("verify-record-damaged", severity, format!("{path} is damaged: {wrong}"), why);
         let owner = self.catalog.backups.iter().find(|backup| path.is_below(Some(&backup.objects.dir())));
         let hurts = owner.filter(|_| is_backups).map(|backup| Hurts::backup(backup.id)).unwrap_or_default();
         self.find(finding, path, hurts);
@@ -280,7 +281,10 @@ impl<'a> Verification<'a> {
                 };
                 let finding =
                     Finding::new("verify-pack-damaged", severity, format!("{path} is damaged: {seen}"), why)
-                        .with(Remedy::safe("Take a full backup, which stores everything anew", "pgproof backup --full"));
+                        .with(Remedy::safe(
+                            "Take a full backup, which stores everything anew",
+                            "pgproof backup --full",
+                        ));
                 self.find(finding, &path, hurt);
             }
         }
@@ -288,8 +292,12 @@ impl<'a> Verification<'a> {
         for (key, hurt) in hurts {
             let path = self.lineage.backup(key.0).pack(key.1);
             let why = "files of these backups cannot be restored";
-            let finding = Finding::new("verify-pack-missing", Severity::Critical, format!("{path} is missing"), why)
-                .with(Remedy::safe("Take a full backup, which stores everything anew", "pgproof backup --full"));
+            let finding =
+                Finding::new("verify-pack-missing", Severity::Critical, format!("{path} is missing"), why)
+                    .with(Remedy::safe(
+                        "Take a full backup, which stores everything anew",
+                        "pgproof backup --full",
+                    ));
             self.find(finding, &path, hurt);
         }
     }
@@ -333,7 +341,10 @@ impl<'a> Verification<'a> {
                 "Remove the damaged object and archive the segment again, if it is still in pg_wal",
                 command,
             ))
-            .with(Remedy::safe("Take a new backup, from which all later instants are reached", "pgproof backup"));
+            .with(Remedy::safe(
+                "Take a new backup, from which all later instants are reached",
+                "pgproof backup",
+            ));
         self.find(finding, &segment.meta.path, hurts);
         Ok(())
     }
@@ -355,7 +366,9 @@ impl<'a> Verification<'a> {
             .filter(|b| matches!(b.state, BackupState::Running | BackupState::Interrupted { .. }))
             .map(|backup| backup.id)
             .collect();
-        let unused = |pack: &&PackObject| !used.contains(&(pack.backup, pack.number)) && !unfinished.contains(&pack.backup);
+        let unused = |pack: &&PackObject| {
+            !used.contains(&(pack.backup, pack.number)) && !unfinished.contains(&pack.backup)
+        };
         let unused: Vec<&PackObject> = self.catalog.packs.iter().filter(unused).collect();
         if let Some(first) = unused.first() {
             let bytes = Bytes(unused.iter().map(|pack| pack.bytes).sum());
@@ -397,7 +410,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn pack_damage(pack: &ReadPack) -> Wrong {
     let frames = || {
         let some: Vec<String> = pack.damaged.iter().take(10).map(ToString::to_string).collect();
-        format!("{} of {} extents are not what was written ({})", pack.damaged.len(), pack.frames.len(), some.join(", "))
+        format!(
+            "{} of {} extents are not what was written ({})",
+            pack.damaged.len(),
+            pack.frames.len(),
+            some.join(", ")
+        )
     };
     match (&pack.wrong, pack.damaged.is_empty()) {
         (Some(wrong), _) => Some(wrong.clone()),
@@ -425,7 +443,9 @@ fn take_lease(
     match ReaderLease::take(repository, catalog.lineage, claim, options.times) {
         Ok(lease) => Some(lease),
         Err(error) => {
-            progress.note(&format!("verifying without a lease, so what expires meanwhile may be missed: {error}"));
+            progress.note(&format!(
+                "verifying without a lease, so what expires meanwhile may be missed: {error}"
+            ));
             None
         }
     }

@@ -214,7 +214,8 @@ fn a_damaged_extent_names_every_backup_and_file_that_it_hurts() {
     pack[70] ^= 4;
     place.overwrite(&path, &pack);
     let report = place.verify();
-    let found: Vec<_> = report.findings().filter(|found| found.finding.code == "verify-pack-damaged").collect();
+    let found: Vec<_> =
+        report.findings().filter(|found| found.finding.code == "verify-pack-damaged").collect();
     assert_eq!(found.len(), 1);
     let hurts = &found[0].hurts;
     assert_eq!(found[0].finding.severity, Severity::Critical);

@@ -66,7 +66,12 @@ pub(super) fn known(records: Vec<VerifiedRecord>) -> Known {
 }
 
 /// Whether an object is still the one that was read within `since` before `now`.
-pub(super) fn is_recent(known: &Known, object: &VerifiedObject, since: Option<Duration>, now: Timestamp) -> bool {
+pub(super) fn is_recent(
+    known: &Known,
+    object: &VerifiedObject,
+    since: Option<Duration>,
+    now: Timestamp,
+) -> bool {
     let Some(since) = since.and_then(|since| SignedDuration::try_from(since).ok()) else { return false };
     let last = known.get(&object.path);
     last.is_some_and(|(last, at)| last == object && now.duration_since(*at) <= since)

@@ -172,10 +172,13 @@ fn hostile_ends_are_refused() {
     use proptest::prelude::*;
     let mut runner = proptest::test_runner::TestRunner::default();
     runner
-        .run(&(prop::collection::vec(any::<u8>(), 0..200), any::<u64>(), any::<u32>()), |(raw, offset, chunks)| {
-            let _ = decode_index(&raw, chunks, offset);
-            let _ = Trailer::parse(&raw, offset);
-            Ok(())
-        })
+        .run(
+            &(prop::collection::vec(any::<u8>(), 0..200), any::<u64>(), any::<u32>()),
+            |(raw, offset, chunks)| {
+                let _ = decode_index(&raw, chunks, offset);
+                let _ = Trailer::parse(&raw, offset);
+                Ok(())
+            },
+        )
         .unwrap();
 }

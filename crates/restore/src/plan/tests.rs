@@ -88,31 +88,55 @@ fn only_what_was_asked_for_may_be_overwritten() {
     check_admission(&directory(Occupancy::Absent), Onto::Empty, expect!["admitted"]);
     check_admission(&directory(Occupancy::Empty), Onto::Delta, expect!["admitted"]);
     let occupied = directory(Occupancy::Occupied);
-    check_admission(&occupied, Onto::Empty, expect![[r#"
+    check_admission(
+        &occupied,
+        Onto::Empty,
+        expect![[r#"
         /new/data is not empty
-        hint: choose an empty directory, or use --delta to write only what differs from the backup"#]]);
-    check_admission(&occupied, Onto::Delta, expect![[r#"
+        hint: choose an empty directory, or use --delta to write only what differs from the backup"#]],
+    );
+    check_admission(
+        &occupied,
+        Onto::Delta,
+        expect![[r#"
         /new/data is not a data directory
-        hint: a delta restore removes every file that the backup does not have; use --force if that is meant"#]]);
+        hint: a delta restore removes every file that the backup does not have; use --force if that is meant"#]],
+    );
     check_admission(&occupied, Onto::Anything, expect!["admitted"]);
     let own = DirectoryFacts { system: Some(SYSTEM), ..occupied.clone() };
     check_admission(&own, Onto::Delta, expect!["admitted"]);
     let other = DirectoryFacts { system: Some(SystemIdentifier(5)), ..occupied };
-    check_admission(&other, Onto::Delta, expect![[r#"
+    check_admission(
+        &other,
+        Onto::Delta,
+        expect![[r#"
         /new/data belongs to system 5, and the backup to system 7400000000000000001
-        hint: is this the right directory? --force overwrites it"#]]);
+        hint: is this the right directory? --force overwrites it"#]],
+    );
     let running = DirectoryFacts { running: Some(4711), ..own };
-    check_admission(&running, Onto::Anything, expect![[r#"
+    check_admission(
+        &running,
+        Onto::Anything,
+        expect![[r#"
         a server is running on /new/data (pid 4711)
-        hint: stop it first: pg_ctl stop -D /new/data"#]]);
-    check_admission(&directory(Occupancy::NotADirectory), Onto::Anything, expect![[r#"
+        hint: stop it first: pg_ctl stop -D /new/data"#]],
+    );
+    check_admission(
+        &directory(Occupancy::NotADirectory),
+        Onto::Anything,
+        expect![[r#"
         /new/data is not a directory
-        hint: choose a directory that is empty or does not exist"#]]);
+        hint: choose a directory that is empty or does not exist"#]],
+    );
     let mut relative = directory(Occupancy::Absent);
     relative.place.path = "data".into();
-    check_admission(&relative, Onto::Empty, expect![[r#"
+    check_admission(
+        &relative,
+        Onto::Empty,
+        expect![[r#"
         `data` is not an absolute path
-        hint: write the path from the root"#]]);
+        hint: write the path from the root"#]],
+    );
 }
 
 fn with_tablespaces() -> BackupSummary {
@@ -143,33 +167,65 @@ fn tablespaces_go_where_they_are_told_to() {
         },
         ..options()
     };
-    check_tablespaces(&mapped(&[], None), &empty, expect![[r#"
+    check_tablespaces(
+        &mapped(&[], None),
+        &empty,
+        expect![[r#"
         fast -> /old/fast
-        big -> /old/big"#]]);
-    check_tablespaces(&mapped(&[("fast", "/ssd/fast")], Some("/ts")), &empty, expect![[r#"
+        big -> /old/big"#]],
+    );
+    check_tablespaces(
+        &mapped(&[("fast", "/ssd/fast")], Some("/ts")),
+        &empty,
+        expect![[r#"
         fast -> /ssd/fast
-        big -> /ts/16385"#]]);
-    check_tablespaces(&mapped(&[("16385", "/hdd/big")], None), &empty, expect![[r#"
+        big -> /ts/16385"#]],
+    );
+    check_tablespaces(
+        &mapped(&[("16385", "/hdd/big")], None),
+        &empty,
+        expect![[r#"
         fast -> /old/fast
-        big -> /hdd/big"#]]);
-    check_tablespaces(&mapped(&[("slow", "/hdd/big")], None), &empty, expect![[r#"
+        big -> /hdd/big"#]],
+    );
+    check_tablespaces(
+        &mapped(&[("slow", "/hdd/big")], None),
+        &empty,
+        expect![[r#"
         the backup has no tablespace `slow`
-        hint: it has 16384 (fast), 16385 (big)"#]]);
-    check_tablespaces(&mapped(&[("fast", "ssd")], None), &empty, expect![[r#"
+        hint: it has 16384 (fast), 16385 (big)"#]],
+    );
+    check_tablespaces(
+        &mapped(&[("fast", "ssd")], None),
+        &empty,
+        expect![[r#"
         `ssd` is not an absolute path
-        hint: write the path from the root"#]]);
-    check_tablespaces(&mapped(&[("fast", "/new/data/ts")], None), &empty, expect![[r#"
+        hint: write the path from the root"#]],
+    );
+    check_tablespaces(
+        &mapped(&[("fast", "/new/data/ts")], None),
+        &empty,
+        expect![[r#"
         /new/data/ts would hold both the data directory and tablespace 16384 (fast)
-        hint: give each its own directory"#]]);
-    check_tablespaces(&mapped(&[("fast", "/ts"), ("big", "/ts/big")], None), &empty, expect![[r#"
+        hint: give each its own directory"#]],
+    );
+    check_tablespaces(
+        &mapped(&[("fast", "/ts"), ("big", "/ts/big")], None),
+        &empty,
+        expect![[r#"
         /ts/big would hold both tablespace 16384 (fast) and tablespace 16385 (big)
-        hint: give each its own directory"#]]);
+        hint: give each its own directory"#]],
+    );
     let mut linked = directory(Occupancy::Occupied);
     linked.tablespaces.insert(16384, "/linked/fast".into());
     let delta = RestoreOptions { onto: Onto::Delta, ..options() };
-    check_tablespaces(&delta, &linked, expect![[r#"
+    check_tablespaces(
+        &delta,
+        &linked,
+        expect![[r#"
         fast -> /linked/fast
-        big -> /old/big"#]]);
+        big -> /old/big"#]],
+    );
 }
 
 #[test]
@@ -236,7 +292,12 @@ fn show(plan: &Plan) -> String {
 
 #[test]
 fn the_plan_leaves_nothing_to_decide() {
-    check_plan(survey(), &summary(), &options(), 10 << 30, expect![[r#"
+    check_plan(
+        survey(),
+        &summary(),
+        &options(),
+        10 << 30,
+        expect![[r#"
         1000 files, 5.0 GB
         removed: []
         kept: []
@@ -247,18 +308,30 @@ fn the_plan_leaves_nothing_to_decide() {
           recovery_target_timeline = 1
           archive_mode = off
         archiving will be off (archive_mode in postgresql.auto.conf); --take-over lets the restored server archive
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_full_disk_is_noticed_beforehand() {
-    check_plan(survey(), &summary(), &options(), 1 << 30, expect![[r#"
+    check_plan(
+        survey(),
+        &summary(),
+        &options(),
+        1 << 30,
+        expect![[r#"
         /new/data needs 5.1 GB and has 1.0 GB left
-        hint: free space, or restore to a larger file system"#]]);
+        hint: free space, or restore to a larger file system"#]],
+    );
     let mut present = survey();
     present.needs.insert(None, RootNeed { bytes: 5 << 30, present: 49 << 27 });
     let delta = RestoreOptions { onto: Onto::Delta, ..options() };
-    check_plan(present, &summary(), &delta, 1 << 30, expect![[r#"
+    check_plan(
+        present,
+        &summary(),
+        &delta,
+        1 << 30,
+        expect![[r#"
         1000 files, 5.0 GB
         removed: []
         kept: []
@@ -270,7 +343,8 @@ fn a_full_disk_is_noticed_beforehand() {
           archive_mode = off
         the backup was taken of /var/lib/postgresql/15/main
         archiving will be off (archive_mode in postgresql.auto.conf); --take-over lets the restored server archive
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -285,7 +359,12 @@ fn configuration_elsewhere_is_made_up_for_or_restored_beside() {
         ..summary()
     };
     let bare = || Survey { configuration: BTreeMap::<String, ()>::new().into_keys().collect(), ..survey() };
-    check_plan(bare(), &summary, &options(), 10 << 30, expect![[r#"
+    check_plan(
+        bare(),
+        &summary,
+        &options(),
+        10 << 30,
+        expect![[r#"
         1000 files, 5.0 GB
         removed: []
         kept: []
@@ -299,9 +378,15 @@ fn configuration_elsewhere_is_made_up_for_or_restored_beside() {
         pg_hba.conf lay outside of the data directory: its stored copy is used, or one that admits local users by name
         2 configuration files outside of the data directory are not restored; --external DIRECTORY restores them
         archiving will be off (archive_mode in postgresql.auto.conf); --take-over lets the restored server archive
-    "#]]);
+    "#]],
+    );
     let beside = RestoreOptions { external: Some("/etc/restored".into()), ..options() };
-    check_plan(bare(), &summary, &beside, 10 << 30, expect![[r#"
+    check_plan(
+        bare(),
+        &summary,
+        &beside,
+        10 << 30,
+        expect![[r#"
         1000 files, 5.0 GB
         removed: []
         kept: []
@@ -314,7 +399,8 @@ fn configuration_elsewhere_is_made_up_for_or_restored_beside() {
         postgresql.conf lay outside of the data directory: one with the settings that recovery needs is made
         pg_hba.conf lay outside of the data directory: its stored copy is used, or one that admits local users by name
         archiving will be off (archive_mode in postgresql.auto.conf); --take-over lets the restored server archive
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -335,7 +421,12 @@ fn a_delta_keeps_wal_that_was_never_archived() {
         ..survey()
     };
     let delta = RestoreOptions { onto: Onto::Delta, ..options() };
-    check_plan(survey, &summary(), &delta, 10 << 30, expect![[r#"
+    check_plan(
+        survey,
+        &summary(),
+        &delta,
+        10 << 30,
+        expect![[r#"
         1000 files, 5.0 GB
         removed: ["/new/data/pg_wal/000000010000000000000009", "/new/data/pg_wal/00000001000000000000000C", "/new/data/pg_wal/00000001000000000000000D"]
         kept: ["00000001000000000000000A", "00000001000000000000000B"]
@@ -348,13 +439,19 @@ fn a_delta_keeps_wal_that_was_never_archived() {
         the backup was taken of /var/lib/postgresql/15/main
         2 segments in pg_wal were never archived (00000001000000000000000A to 00000001000000000000000B) and stay: PostgreSQL replays them after the archive
         archiving will be off (archive_mode in postgresql.auto.conf); --take-over lets the restored server archive
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn taking_over_switches_archiving_on() {
     let options = RestoreOptions { archiving: Archiving::TakeOver { reason: "fire".into() }, ..options() };
-    check_plan(survey(), &summary(), &options, 10 << 30, expect![[r#"
+    check_plan(
+        survey(),
+        &summary(),
+        &options,
+        10 << 30,
+        expect![[r#"
         1000 files, 5.0 GB
         removed: []
         kept: []
@@ -366,5 +463,6 @@ fn taking_over_switches_archiving_on() {
           archive_mode = on
           archive_command = "/usr/bin/pgproof" --config "/etc/pgproof.toml" archive push "%p"
 
-    "#]]);
+    "#]],
+    );
 }

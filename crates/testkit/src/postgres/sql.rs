@@ -115,7 +115,10 @@ impl Postgres {
     /// # Errors
     /// Fails when the server does not answer, or not in time.
     pub fn wait_for_promotion(&self) -> Result<()> {
-        crate::wait::until_true("the end of recovery", || Ok(self.value("SELECT pg_is_in_recovery()")? == "f"))
+        crate::wait::until_true(
+            "the end of recovery",
+            || Ok(self.value("SELECT pg_is_in_recovery()")? == "f"),
+        )
     }
 
     /// Writes a checkpoint.

@@ -102,8 +102,7 @@ fn compare(seen: &Observation, archive: &ArchiveView, report: &mut StatusReport)
 /// Where old backups keep only the WAL that makes them consistent, the rest was let go of on purpose.
 fn is_intended(archive: &ArchiveView, gap: Run) -> bool {
     let size = archive.wal.segment_size();
-    let follows =
-        archive.backups.iter().any(|span| span.stop.previous_segment(size).next() == gap.first);
+    let follows = archive.backups.iter().any(|span| span.stop.previous_segment(size).next() == gap.first);
     let leads = archive.backups.iter().any(|span| span.start.segment(size) == gap.last.next());
     follows && leads
 }
@@ -138,8 +137,7 @@ fn missing_at_the_end(
 fn describe_gap(seen: &Observation, archive: &ArchiveView, run: Run) -> Gap {
     let size = seen.segment_size;
     let name = |number| SegmentName::new(run.timeline, number).file_name(size);
-    let range =
-        SegmentName::new(run.timeline, run.first)..=SegmentName::new(run.timeline, run.last);
+    let range = SegmentName::new(run.timeline, run.first)..=SegmentName::new(run.timeline, run.last);
     let here = seen.local.segments.range(range).filter(|segment| segment.timeline == run.timeline);
     let in_pg_wal: Vec<String> = here.map(|segment| segment.file_name(size)).collect();
     let passed = archive
@@ -237,14 +235,22 @@ fn judge_settings(seen: &Observation, server: &ServerView, findings: &mut Vec<Fi
         return;
     }
     if server.mode == "off" {
-        let finding = Finding::new("archive-mode-off", Severity::Critical, "archive_mode is off", "nothing is archived");
-        findings.push(finding.with(Remedy::disruptive("turn it on and restart", seen.command.call("init --restart"))));
+        let finding = Finding::new(
+            "archive-mode-off",
+            Severity::Critical,
+            "archive_mode is off",
+            "nothing is archived",
+        );
+        findings.push(
+            finding.with(Remedy::disruptive("turn it on and restart", seen.command.call("init --restart"))),
+        );
         return;
     }
     // `(disabled)` is what the server shows while archiving is off.
     if server.command.is_empty() && server.library.is_empty() {
         let why = "PostgreSQL keeps all WAL until a command is set, until the disk is full";
-        let finding = Finding::new("archive-command-empty", Severity::Critical, "archive_command is empty", why);
+        let finding =
+            Finding::new("archive-command-empty", Severity::Critical, "archive_command is empty", why);
         findings.push(finding.with(Remedy::safe("set it", seen.command.call("init"))));
     }
     if server.timeout == "0" {

@@ -46,7 +46,11 @@ fn healthy() -> Observation {
             command: "pgproof archive push %p".into(),
             library: String::new(),
             timeout: "1min".into(),
-            archiver: ArchiverFacts { archived: 6, last_archived_age_s: Some(30.0), ..ArchiverFacts::default() },
+            archiver: ArchiverFacts {
+                archived: 6,
+                last_archived_age_s: Some(30.0),
+                ..ArchiverFacts::default()
+            },
         }),
         local: LocalWal {
             segments: (7..=9).map(segment).collect(),
@@ -100,12 +104,18 @@ fn check(change: impl FnOnce(&mut Observation), expected: Expect) {
 
 #[test]
 fn a_server_whose_complete_segments_are_archived_is_fine() {
-    check(|_| {}, expect![[r#"
+    check(
+        |_| {},
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
-    "#]]);
-    check(|seen| server(seen).lsn = at(9, 0), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| server(seen).lsn = at(9, 0),
+        expect![[r#"
         0/9000000 archived to 0/9000000, lag 0 bytes 0 s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -129,28 +139,40 @@ fn a_pile_of_waiting_files_is_named() {
         seen.local.waiting = count;
         seen.local.oldest = Some(Waiting { name: segment(7).file_name(SIZE), age_s });
     };
-    check(|seen| waiting(seen, 12, 60), expect![[r#"
+    check(
+        |seen| waiting(seen, 12, 60),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 60 s
         Warning archive-behind: 12 files wait for the archiver, 000000010000000000000007 for 1 min 0 s
-    "#]]);
-    check(|seen| waiting(seen, 120, 60), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| waiting(seen, 120, 60),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 60 s
         Critical archive-behind: 120 files wait for the archiver, 000000010000000000000007 for 1 min 0 s
-    "#]]);
-    check(|seen| waiting(seen, 1, 700), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| waiting(seen, 1, 700),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 700 s
         Warning archive-behind: 1 file waits for the archiver, 000000010000000000000007 for 11 min 40 s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_missing_segment_that_pg_wal_still_has_is_mended_by_one_command() {
-    check(|seen| archived(seen, [3, 4, 5, 6, 8]), expect![[r#"
+    check(
+        |seen| archived(seen, [3, 4, 5, 6, 8]),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
         Critical archive-gap: segment 000000010000000000000007 is not in the archive; pg_wal still has it
             cd /data
             pgproof archive push pg_wal/000000010000000000000007
-    "#]]);
+    "#]],
+    );
     check(
         |seen| {
             seen.pgdata = "/my data".into();
@@ -168,11 +190,14 @@ fn a_missing_segment_that_pg_wal_still_has_is_mended_by_one_command() {
 
 #[test]
 fn a_gap_that_pg_wal_cannot_fill_needs_a_backup_unless_one_is_behind_it() {
-    check(|seen| archived(seen, [3, 6, 7, 8]), expect![[r#"
+    check(
+        |seen| archived(seen, [3, 6, 7, 8]),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
         Critical archive-gap: 2 segments, 000000010000000000000004 to 000000010000000000000005, are not in the archive
             pgproof backup
-    "#]]);
+    "#]],
+    );
     check(
         |seen| {
             archived(seen, [3, 6, 7, 8]);
@@ -200,10 +225,13 @@ fn wal_that_was_let_go_of_between_two_backups_is_no_gap() {
 
 #[test]
 fn a_stopped_server_is_judged_by_its_control_file() {
-    check(|seen| seen.server = Seen::No("connection refused".into()), expect![[r#"
+    check(
+        |seen| seen.server = Seen::No("connection refused".into()),
+        expect![[r#"
         0/80001F4 archived to 0/9000000, lag 0 bytes 0 s
         Warning server-unreachable: the server could not be asked: connection refused
-    "#]]);
+    "#]],
+    );
     check(
         |seen| {
             seen.server = Seen::No("connection refused".into());
@@ -235,51 +263,75 @@ fn a_standby_is_not_asked_for_what_its_primary_archives() {
 
 #[test]
 fn archiving_that_does_not_work_is_named() {
-    check(|seen| server(seen).mode = "off".into(), expect![[r#"
+    check(
+        |seen| server(seen).mode = "off".into(),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
         Critical archive-mode-off: archive_mode is off
             pgproof init --restart
-    "#]]);
-    check(|seen| server(seen).command = String::new(), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| server(seen).command = String::new(),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
         Critical archive-command-empty: archive_command is empty
             pgproof init
-    "#]]);
-    check(|seen| server(seen).timeout = "0".into(), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| server(seen).timeout = "0".into(),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
         Info archive-timeout-off: archive_timeout is 0
             ALTER SYSTEM SET archive_timeout = '60s'; SELECT pg_reload_conf();
-    "#]]);
+    "#]],
+    );
     let failed = |seen: &mut Observation, age| {
         server(seen).archiver.last_failed = Some(segment(9).file_name(SIZE));
         server(seen).archiver.last_failed_age_s = Some(age);
     };
-    check(|seen| failed(seen, 5.0), expect![[r#"
+    check(
+        |seen| failed(seen, 5.0),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
         Critical archiver-failing: the archiver failed 5.0 s ago with 000000010000000000000009, and has archived nothing since
             cd /data
             pgproof archive push pg_wal/000000010000000000000009
-    "#]]);
-    check(|seen| failed(seen, 60.0), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| failed(seen, 60.0),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_cannot_be_reached_or_is_nearly_full_is_said() {
-    check(|seen| seen.archive = Seen::No("could not list: timed out".into()), expect![[r#"
+    check(
+        |seen| seen.archive = Seen::No("could not list: timed out".into()),
+        expect![[r#"
         0/9001000 archived to ?, lag ? bytes ? s
         Critical repository-unreachable: the repository could not be read: could not list: timed out
-    "#]]);
-    check(|seen| archived(seen, []), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| archived(seen, []),
+        expect![[r#"
         0/9001000 archived to ?, lag ? bytes ? s
         Warning archive-empty: the archive holds no WAL of system 7412345678901234567
             pgproof check
-    "#]]);
-    check(|seen| seen.local.room = Some(Room { available: 1 << 30, total: 100 << 30 }), expect![[r#"
+    "#]],
+    );
+    check(
+        |seen| seen.local.room = Some(Room { available: 1 << 30, total: 100 << 30 }),
+        expect![[r#"
         0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
         Critical wal-disk-full: 1.0 GB left for pg_wal (1 %)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

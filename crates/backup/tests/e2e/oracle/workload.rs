@@ -17,8 +17,20 @@ pub(crate) struct Workload<'a> {
 }
 
 const TABLES: &[&str] = &[
-    "many", "visible", "locked", "cut", "dropped", "emptied", "clustered", "rewritten", "moved", "toasted",
-    "prepared", "prepared_drop", "in_space", "to_unlogged",
+    "many",
+    "visible",
+    "locked",
+    "cut",
+    "dropped",
+    "emptied",
+    "clustered",
+    "rewritten",
+    "moved",
+    "toasted",
+    "prepared",
+    "prepared_drop",
+    "in_space",
+    "to_unlogged",
 ];
 
 impl Workload<'_> {
@@ -122,13 +134,14 @@ impl Workload<'_> {
             ],
             vec![insert("many", rows), "VACUUM (FREEZE) many".to_owned()],
             vec![format!("UPDATE many SET filler = 'hot' WHERE id % {step} = 2")],
+            vec![format!(
+                "INSERT INTO many (id, k) VALUES ({one}, 1), (1000000 + {one}, 2) ON CONFLICT (id) DO UPDATE SET k = -1"
+            )],
             vec![
                 format!(
-                    "INSERT INTO many (id, k) VALUES ({one}, 1), (1000000 + {one}, 2) ON CONFLICT (id) DO UPDATE SET k = -1"
+                    "BEGIN; {}; SAVEPOINT a; DELETE FROM many; ROLLBACK TO a; COMMIT",
+                    insert("many", 200)
                 ),
-            ],
-            vec![
-                format!("BEGIN; {}; SAVEPOINT a; DELETE FROM many; ROLLBACK TO a; COMMIT", insert("many", 200)),
                 format!("BEGIN; {}; ROLLBACK", insert("many", 300)),
             ],
             // Clears bits of the visibility map, and nothing vacuums after.
@@ -150,7 +163,10 @@ impl Workload<'_> {
         ];
         for (name, end) in [("p1", "COMMIT"), ("p2", "ROLLBACK")] {
             steps.push(vec![
-                format!("BEGIN; {}; CREATE TABLE {name} (a int); PREPARE TRANSACTION '{name}'", insert("prepared", 100)),
+                format!(
+                    "BEGIN; {}; CREATE TABLE {name} (a int); PREPARE TRANSACTION '{name}'",
+                    insert("prepared", 100)
+                ),
                 format!("{end} PREPARED '{name}'"),
             ]);
         }
