@@ -9,20 +9,21 @@ use std::process::{Command, Stdio};
 const PACKAGES: [(&str, &str); 2] =
     [("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"), ("/usr/bin/python3", "python3-venv")];
 
-/// Installs what is missing and runs every test.
+/// Installs what is missing and runs every test. All is built at once: a program on its own has other features than beside the tests, and
+/// half of the workspace would be built twice.
 pub(crate) fn test() -> Result<()> {
     install()?;
-    run(&built("bin", "pgproof-test-servers")?, &[])?;
-    let mut arguments = vec!["nextest", "run", "--workspace"];
-    if !succeeds("cargo", &["nextest", "--version"]) {
-        arguments = vec!["test", "--workspace"];
-    } else if env::var_os("CI").is_some() {
-        arguments.extend(["--profile", "ci"]);
-    }
-    run("cargo", &arguments)
+    let has_nextest = succeeds("cargo", &["nextest", "--version"]);
+    let runner: &[&str] =
+        if has_nextest { &["nextest", "run", "--workspace"] } else { &["test", "--workspace"] };
+    run("cargo", &[runner, &["--no-run"]].concat())?;
+    run(&target()?.join("debug/pgproof-test-servers").display().to_string(), &[])?;
+    let profile: &[&str] =
+        if has_nextest && env::var_os("CI").is_some() { &["--profile", "ci"] } else { &[] };
+    run("cargo", &[runner, profile].concat())
 }
 
-/// Builds and runs the demonstration. The whole workspace names the features, so that `test` finds everything built.
+/// Builds and runs the demonstration.
 pub(crate) fn demo() -> Result<()> {
     install()?;
     built("bin", "pgproof")?;

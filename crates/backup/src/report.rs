@@ -29,7 +29,7 @@ pub struct Stages {
     pub changes_s: f64,
     /// Reading and storing, seconds.
     pub copy_s: f64,
-    /// Stopping the backup and waiting for the archive, seconds.
+    /// Stopping the backup and waiting for the archive beyond what is done meanwhile, seconds.
     pub wal_s: f64,
     /// Writing the manifest and publishing, seconds.
     pub publish_s: f64,

@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use pgproof_base::{Progress, Stage};
 use pgproof_repo::manifest::summary::ReasonTotal;
 use pgproof_repo::manifest::{Manifest, ManifestWriter, PackTable};
-use pgproof_repo::{PackIndex, PieceIdentities, Repository};
+use pgproof_repo::{BackupSummary, PackIndex, PieceIdentities, Repository};
 use pgproof_server::StoppedBackup;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -67,10 +67,17 @@ pub fn run(
         .stop(&mut cluster.session)
         .map_err(|source| BackupError::Server { operation: "stop the backup", source })?;
     let ended = Timestamp::now();
-    archive::wait(repository, cluster, timeline, start_lsn, stopped.stop, options.archive_timeout)?;
+    let wait_for_wal = |cluster: &mut Cluster| {
+        archive::wait(repository, cluster, timeline, start_lsn, stopped.stop, options.archive_timeout)
+    };
+    let mut acquitted = 0;
+    if !copied.suspects.is_empty() {
+        // Only WAL tells whether replay mends them.
+        wait_for_wal(cluster)?;
+        acquitted = copied.judge_suspects(&work, repository, cluster, (start_lsn, &stopped), timeline)?;
+    }
     stages.wal_s = lap.take();
 
-    let acquitted = copied.judge_suspects(&work, repository, cluster, (start_lsn, &stopped), timeline)?;
     let id = lease.objects().id();
     let mut report = work.report(&copied, id, begun.base.map(|base| base.id));
     report.passed_over = begun.passed_over;
@@ -80,8 +87,17 @@ pub fn run(
     report.checksums = cluster.facts.checksums;
     report.bad_pages = damage::name_pages(&copied.suspects, &work.entries, cluster);
     report.acquitted_pages = acquitted;
-    work.publish(repository, cluster, lease, &mut copied, &mut report, &stopped, (started, ended))?;
+    // While the archiver works. The manifest gets its name after the wait: a backup that waited in vain can be resumed.
+    let (manifest, summary) =
+        work.assemble(repository, cluster, &copied, &mut report, &stopped, (started, ended))?;
     stages.publish_s = lap.take();
+    wait_for_wal(cluster)?;
+    stages.wal_s += lap.take();
+    let repo = |operation| move |source| BackupError::Repo { operation, source };
+    let manifest = manifest.finish(&copied.packs, &summary).map_err(repo("write the manifest"))?;
+    report.bytes_manifest = manifest.size;
+    lease.publish(manifest.size, manifest.identity).map_err(repo("publish the backup"))?;
+    stages.publish_s += lap.take();
     report.stages = stages;
     report.elapsed = began.elapsed();
     report.process_io = process_io().since(io_before);
@@ -269,21 +285,19 @@ impl Work {
         report
     }
 
-    #[allow(clippy::too_many_arguments, reason = "all that a manifest is made from, once")]
-    fn publish(
+    /// The manifest but for its end, and the summary that goes there.
+    fn assemble(
         &self,
         repository: &Repository,
         cluster: &Cluster,
-        lease: pgproof_repo::lease::WriterLease,
-        copied: &mut Copied,
+        copied: &Copied,
         report: &mut BackupReport,
         stopped: &StoppedBackup,
         times: (Timestamp, Timestamp),
-    ) -> Result<(), BackupError> {
-        let repo = |operation| move |source| BackupError::Repo { operation, source };
+    ) -> Result<(ManifestWriter, BackupSummary), BackupError> {
         let system = cluster.facts.system_identifier;
-        let mut writer =
-            ManifestWriter::create(repository, system, &report.id).map_err(repo("begin the manifest"))?;
+        let mut writer = ManifestWriter::create(repository, system, &report.id)
+            .map_err(|source| BackupError::Repo { operation: "begin the manifest", source })?;
         let totals = assemble::assemble(
             &self.entries,
             &self.decisions,
@@ -302,9 +316,7 @@ impl Work {
             pages_changed: copied.results.pages(),
         };
         let summary = summary::summary(cluster, report, ending);
-        let manifest = writer.finish(&copied.packs, &summary).map_err(repo("write the manifest"))?;
-        report.bytes_manifest = manifest.size;
-        lease.publish(manifest.size, manifest.identity).map_err(repo("publish the backup"))
+        Ok((writer, summary))
     }
 }
 

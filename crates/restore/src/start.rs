@@ -128,10 +128,10 @@ fn judge(plan: &Plan, end: End) -> Result<End> {
     }
 }
 
-/// The state that PostgreSQL writes at the end of recovery, before it lets anybody write.
+/// The state that PostgreSQL writes at the end of recovery, a moment before it lets anybody in.
 fn promoted_by_control_file(control: &Control) -> Option<RecoveryEnd> {
     let file = find::control_file(control.data_directory()).ok()?;
-    (file.state == ClusterState::InProduction)
+    (file.state == ClusterState::InProduction && control.accepts_connections().ok()?)
         .then_some(RecoveryEnd::Promoted { timeline: file.timeline, at: file.checkpoint })
 }
 

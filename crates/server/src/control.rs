@@ -163,6 +163,14 @@ impl Control {
         Ok(self.postmaster()?.is_some())
     }
 
+    /// Whether the postmaster says that it accepts connections. Which roles and addresses it lets in is another matter.
+    ///
+    /// # Errors
+    /// [`ServerError::Host`] when `postmaster.pid` cannot be read.
+    pub fn accepts_connections(&self) -> Result<bool, ServerError> {
+        Ok(self.postmaster()?.is_some_and(|file| file.accepts_connections()))
+    }
+
     /// Starts the server and waits until it accepts connections: on a recovering server with `hot_standby`, until its
     /// data is consistent. Does nothing when it runs already.
     ///

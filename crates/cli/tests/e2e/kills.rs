@@ -157,7 +157,7 @@ fn whole_after(scene: &Scene, victim: Victim) -> Result<()> {
 fn never_half(place: &Path) -> Result<()> {
     let Ok(bytes) = fs::read(place.join("global/pg_control")) else { return Ok(()) };
     let control = pgproof_pg::ControlFile::parse(&bytes);
-    let usable = control.is_ok_and(|control| control.checkpoint != pgproof_pg::Lsn::INVALID);
+    let usable = control.is_ok_and(|control| !control.is_impossible());
     let complete = place.join("recovery.signal").exists() && place.join("PG_VERSION").exists();
     ensure!(!usable || complete, "a half-restored directory has a control file that a server starts with");
     Ok(())

@@ -18,8 +18,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How a segment is stored.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ pub struct PushSource<'a> {
     pub segment_size: WalSegmentSize,
 }
 
-/// Chunks that are held in memory at once: 64 MB, every segment of the usual sizes.
+/// Chunks whose frames are held in memory at once: 64 MB at most, every segment of the usual sizes.
 const BATCH_CHUNKS: usize = 64;
 
 /// Archives a segment or a partial one. When it returns `Ok`, the content is durable in the store.
@@ -182,29 +182,38 @@ impl<'a> Intake<'a> {
         sealer: &Sealer,
         options: StoreOptions,
     ) -> Result<Vec<Vec<u8>>> {
-        let slots: Vec<Mutex<Vec<u8>>> = chunks.clone().map(|_| Mutex::default()).collect();
-        let first = chunks.start;
-        // Everything read fits, so reading never waits and one thread alone can read first and compress then.
-        let (send, receive) = sync_channel::<Chunk>(BATCH_CHUNKS);
-        let receive = Mutex::new(receive);
-        let compress = || compress_chunks(&receive, &slots, first, sealer, options.codec);
+        // As many may wait as there are threads; then the reading one compresses too.
+        let (send, receive) = sync_channel::<Chunk>(options.threads.max(1));
+        let work = Work {
+            receive: Mutex::new(receive),
+            idle: Mutex::default(),
+            first: chunks.start,
+            frames: chunks.clone().map(|_| Mutex::default()).collect(),
+            sealer,
+            codec: options.codec,
+        };
         std::thread::scope(|scope| {
-            let others: Vec<_> = (1..options.threads).map(|_| scope.spawn(compress)).collect();
-            let read = self.read_chunks(chunks, send);
-            let own = compress();
+            let others: Vec<_> = (1..options.threads)
+                .map(|_| scope.spawn(|| work.compress_waiting(&mut work.encoder()?)))
+                .collect();
+            let own = self.read_chunks(chunks, send, &work);
             let others = others
                 .into_iter()
                 .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            read.and(own).and(others.collect::<Result<()>>())
+            own.and(others.collect::<Result<()>>())
         })?;
-        let frames = slots.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
-        Ok(frames.collect())
+        Ok(work
+            .frames
+            .into_iter()
+            .map(|frame| frame.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect())
     }
 
     /// Hashing and summarising happen here, while the bytes are in the cache.
-    fn read_chunks(&mut self, chunks: Range<usize>, send: SyncSender<Chunk>) -> Result<()> {
+    fn read_chunks(&mut self, chunks: Range<usize>, send: SyncSender<Chunk>, work: &Work<'_>) -> Result<()> {
+        let mut encoder = work.encoder()?;
         for number in chunks {
-            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+            let mut chunk = work.idle_buffer();
             (&mut self.file)
                 .take(CHUNK_BYTES as u64)
                 .read_to_end(&mut chunk)
@@ -217,12 +226,15 @@ impl<'a> Intake<'a> {
             if let Some(summarizer) = &mut self.summarizer {
                 summarizer.push(&chunk);
             }
-            if send.send((number, chunk)).is_err() {
-                // Whoever compresses gave up, and says why.
-                break;
+            match send.try_send((number, chunk)) {
+                Ok(()) => {}
+                Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) => {
+                    work.compress(&mut encoder, chunk)?;
+                }
             }
         }
-        Ok(())
+        drop(send);
+        work.compress_waiting(&mut encoder)
     }
 
     /// Length, identity and summary, once everything was read.
@@ -250,25 +262,52 @@ fn read_error(source: PushSource<'_>) -> impl FnOnce(io::Error) -> Error {
     move |error| Error::File { operation: "read", path: source.path.display().to_string(), source: error }
 }
 
-/// Takes chunks until none come any more.
-fn compress_chunks(
-    receive: &Mutex<Receiver<Chunk>>,
-    slots: &[Mutex<Vec<u8>>],
+/// What the threads of one batch share.
+struct Work<'a> {
+    receive: Mutex<Receiver<Chunk>>,
+    /// Buffers that were used. Memory that is new to a process costs more than what is done with it here.
+    idle: Mutex<Vec<Vec<u8>>>,
+    /// Number of the first chunk.
     first: usize,
-    sealer: &Sealer,
+    frames: Vec<Mutex<Vec<u8>>>,
+    sealer: &'a Sealer,
     codec: Codec,
-) -> Result<()> {
-    let mut encoder = Encoder::new(codec)?;
-    loop {
-        let next = receive.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((number, chunk)) = next else { return Ok(()) };
-        let mut frame = Vec::new();
-        encoder.encode(&chunk, &mut frame)?;
-        sealer.seal(Section::Content, number as u64, &mut frame, 0);
-        if let Some(slot) = slots.get(number - first) {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = frame;
+}
+
+impl Work<'_> {
+    fn encoder(&self) -> Result<Encoder> {
+        Encoder::new(self.codec)
+    }
+
+    fn idle_buffer(&self) -> Vec<u8> {
+        let mut buffer = lock(&self.idle).pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES));
+        buffer.clear();
+        buffer
+    }
+
+    /// Takes chunks until none come any more.
+    fn compress_waiting(&self, encoder: &mut Encoder) -> Result<()> {
+        loop {
+            let next = lock(&self.receive).recv();
+            let Ok(chunk) = next else { return Ok(()) };
+            self.compress(encoder, chunk)?;
         }
     }
+
+    fn compress(&self, encoder: &mut Encoder, (number, chunk): Chunk) -> Result<()> {
+        let mut frame = Vec::new();
+        encoder.encode(&chunk, &mut frame)?;
+        lock(&self.idle).push(chunk);
+        self.sealer.seal(Section::Content, number as u64, &mut frame, 0);
+        if let Some(slot) = self.frames.get(number - self.first) {
+            *lock(slot) = frame;
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Summary, index and trailer.

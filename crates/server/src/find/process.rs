@@ -44,7 +44,12 @@ impl PidFile {
 
     /// Whether the server has come up: it accepts connections, or is a standby that lets nobody in (`hot_standby = off`).
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.status.as_str(), "ready" | "standby")
+        self.accepts_connections() || self.status == "standby"
+    }
+
+    /// `PM_STATUS_READY` in `src/include/utils/pidfile.h`.
+    pub(crate) fn accepts_connections(&self) -> bool {
+        self.status == "ready"
     }
 }
 
