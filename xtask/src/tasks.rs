@@ -27,7 +27,8 @@ pub(crate) fn test() -> Result<()> {
 pub(crate) fn demo() -> Result<()> {
     install()?;
     built("bin", "pgproof")?;
-    on_disk(&built("example", "demo")?)
+    let demo = built("example", "demo")?;
+    on_disk(&mut Command::new(&demo), &demo)
 }
 
 /// Compares with other tools, on a release build: every figure that README and issues name. Takes about half an hour.
@@ -37,12 +38,12 @@ pub(crate) fn bench() -> Result<()> {
     run("cargo", &["build", "--release", "--workspace", "--bin", "pgproof"])?;
     let program = target()?.join("release/pgproof");
     let bench = built("example", "bench")?;
-    run_command(Command::new(&bench).env("TMPDIR", env::temp_dir()).env("PGPROOF_BINARY", program), &bench)
+    on_disk(Command::new(&bench).env("PGPROOF_BINARY", program), &bench)
 }
 
 /// Test servers lie in memory unless told otherwise, and there nothing can be measured.
-fn on_disk(program: &str) -> Result<()> {
-    run_command(Command::new(program).env("TMPDIR", env::temp_dir()), program)
+fn on_disk(command: &mut Command, what: &str) -> Result<()> {
+    run_command(command.env("TMPDIR", env::temp_dir()), what)
 }
 
 /// Builds a program of the workspace and tells where it lies.

@@ -17,9 +17,6 @@ pub enum Verdict {
     Skip,
 }
 
-/// Directories inside the emptied `pg_wal` that the server expects to find; `summaries` since version 17.
-pub const PG_WAL_DIRECTORIES: [&str; 2] = ["pg_wal/archive_status", "pg_wal/summaries"];
-
 /// Judges the entry at `path` (relative to the data directory, `/`-separated).
 pub fn judge(path: &str) -> Verdict {
     if EMPTIED_DIRECTORIES.contains(&path) {

@@ -14,6 +14,9 @@ pub const EMPTIED_DIRECTORIES: [&str; 8] = [
     "pg_subtrans",
 ];
 
+/// Directories inside the emptied `pg_wal` that the server expects to find; `summaries` since version 17.
+pub const PG_WAL_DIRECTORIES: [&str; 2] = ["pg_wal/archive_status", "pg_wal/summaries"];
+
 /// Files of the running server, or of an earlier copy of it.
 const FILES: [&str; 9] = [
     "postgresql.auto.conf.tmp",

@@ -7,10 +7,11 @@ use crate::lru::Lru;
 use crate::manifest::{FileKind, Manifest};
 use crate::map::{ExtentRef, FileMap, PAGE_BYTES, blocks_of};
 use crate::pack::ExtentReader;
+use crate::parallel::lock;
 use crate::repository::Repository;
 use crate::{BackupId, Error, Result};
 use pgproof_pg::SystemIdentifier;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A page as PostgreSQL has it.
 pub type Page = [u8; PAGE_BYTES];
@@ -53,10 +54,6 @@ pub struct PageReader {
     extents: Mutex<Lru<ExtentKey, Arc<Vec<u8>>>>,
     /// Readers that no thread uses right now.
     idle: Mutex<Vec<ExtentReader>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PageReader {

@@ -1,7 +1,12 @@
 //! The same work on many things, by a few threads, in bounded memory.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also behind a thread that panicked: its panic is passed on where threads are joined.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Applies `work` to every item with up to `threads` threads and gives the results in the items' order.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
@@ -18,7 +23,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&
                     items.get(at).zip(slots.get(at))
                 } {
                     let result = work(item);
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                    *lock(slot) = Some(result);
                 }
             });
         }

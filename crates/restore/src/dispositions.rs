@@ -4,7 +4,7 @@
 //! version, or a hostile one, may have stored it. So may be signal files, which decide what the restored server does.
 
 use crate::places::TABLESPACES;
-use pgproof_pg::copy::{EMPTIED_DIRECTORIES, leaves_out};
+use pgproof_pg::copy::{EMPTIED_DIRECTORIES, PG_WAL_DIRECTORIES, leaves_out};
 use pgproof_server::START_LOG;
 
 /// The control file, written first with an impossible checkpoint and last as it was.
@@ -68,7 +68,7 @@ pub fn disposition(path: &str) -> Disposition {
         return Disposition::Skip;
     }
     // The directories below pg_wal are there in every cluster; files in them tell of other WAL.
-    let kept_below = ["pg_wal/archive_status", "pg_wal/summaries"].contains(&path);
+    let kept_below = PG_WAL_DIRECTORIES.contains(&path);
     let emptied = EMPTIED_DIRECTORIES.iter().any(|directory| below(path, directory));
     if emptied && !kept_below { Disposition::Skip } else { Disposition::Place }
 }

@@ -1,6 +1,6 @@
 //! Backups and restores: full and incremental, of data that compresses well and badly, of few files and many.
 
-use crate::measure::{Sample, size_of};
+use crate::measure::{Sample, median, size_of};
 use crate::results::Results;
 use crate::site::{Encryption, Site};
 use anyhow::{Context, Result};
@@ -30,8 +30,8 @@ fn stored(sample: &Sample) -> f64 {
 }
 
 /// pgbench's tables with room in each page, so that updates of single rows stay in their page.
-fn load_accounts(server: &Postgres) -> Result<()> {
-    let scale = scale().to_string();
+fn load_accounts(server: &Postgres, scale: u32) -> Result<()> {
+    let scale = scale.to_string();
     server.run_client(
         "pgbench",
         &["--initialize", "--quiet", "--scale", &scale, "--fillfactor=90", "--no-vacuum"],
@@ -68,7 +68,7 @@ fn restore_contest(site: &Site, work: &str, results: &mut Results) -> Result<()>
 pub(crate) fn compressible(results: &mut Results) -> Result<()> {
     for (encryption, name) in [(Encryption::Off, "plain"), (Encryption::On, "encrypted")] {
         let site = Site::new(encryption)?;
-        load_accounts(&site.server)?;
+        load_accounts(&site.server, scale())?;
         let megabytes = size_of(site.server.pgdata())? / 1_000_000;
         results.note(format!("cluster of pgbench, {name}: {megabytes} MB, pg_wal included"));
         let work = format!("full, compressible, {name}");
@@ -84,6 +84,25 @@ pub(crate) fn compressible(results: &mut Results) -> Result<()> {
         judge_memory(&work, results);
     }
     Ok(())
+}
+
+/// Some 20 GB, for the memory alone: a full backup, an incremental one, a restore. pgBackRest is spared the half hour.
+pub(crate) fn large(results: &mut Results) -> Result<()> {
+    let site = Site::new(Encryption::Off)?;
+    load_accounts(&site.server, 1350)?;
+    let megabytes = size_of(&site.server.pgdata().join("base"))? / 1_000_000;
+    results.note(format!("large cluster of pgbench: {megabytes} MB"));
+    let steps: [(&str, &[&str]); 2] =
+        [("full, 20 GB", &["--full"]), ("incremental, 1 % of pages scattered, 20 GB", &[])];
+    for (work, arguments) in steps {
+        results.add(work, "pgproof", site.backup(arguments)?.0);
+        judge_memory(work, results);
+        touch(&site, 0)?;
+    }
+    let work = "restore, 20 GB";
+    results.add(work, "pgproof", site.restore(None, &site.empty("restored")?)?);
+    judge_memory(work, results);
+    site.empty("restored").map(drop)
 }
 
 /// 256 MiB, whatever the size of the cluster.
@@ -143,7 +162,7 @@ fn no_change(site: &Site, work: &str, results: &mut Results) -> Result<()> {
 
 pub(crate) fn incrementals(results: &mut Results) -> Result<()> {
     let site = Site::new(Encryption::Off)?;
-    load_accounts(&site.server)?;
+    load_accounts(&site.server, scale())?;
     site.backup(&["--full"])?;
     site.pgbackrest_backup("full")?;
     no_change(&site, "incremental, no change", results)?;
@@ -173,18 +192,13 @@ fn scattered(site: &Site, results: &mut Results) -> Result<()> {
         reads.push(ours.read_bytes as f64 / logical);
     }
     results.judge(format!("{work}: wall"), results.ratio(work, "pgbackrest", wall), 0.05);
-    results.judge(format!("{work}: read, part of the cluster"), middle(reads), 0.03);
+    results.judge(format!("{work}: read, part of the cluster"), median(reads), 0.03);
     results.judge(
         format!("{work}: stored, against the changed pages through zstd -3"),
-        middle(against_changed),
+        median(against_changed),
         1.5,
     );
     Ok(())
-}
-
-fn middle(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn touch(site: &Site, offset: u32) -> Result<()> {
@@ -276,7 +290,7 @@ fn after_thirty(site: &Site, results: &mut Results) -> Result<()> {
 /// Transactions per second while backups follow one another without a pause.
 pub(crate) fn throughput_left(results: &mut Results) -> Result<()> {
     let site = Site::new(Encryption::Off)?;
-    load_accounts(&site.server)?;
+    load_accounts(&site.server, scale())?;
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
         let alone = rate(&site, || Ok(()))?;
@@ -285,7 +299,7 @@ pub(crate) fn throughput_left(results: &mut Results) -> Result<()> {
         results.note(format!("pgbench, transactions per second: {alone:.0} alone, {ours:.0} during pgproof, {theirs:.0} during pg_basebackup"));
         rates.push(theirs / ours);
     }
-    results.judge("pgbench throughput during pg_basebackup, against during pgproof", middle(rates), 1.0);
+    results.judge("pgbench throughput during pg_basebackup, against during pgproof", median(rates), 1.0);
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use results::Results;
 
 type Part = (&'static str, fn(&mut Results) -> Result<()>);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("full", backups::compressible),
     ("random", backups::badly_compressing),
     ("incremental", backups::incrementals),
@@ -26,14 +26,18 @@ const PARTS: [Part; 7] = [
     ("push", archive::push),
     ("throughput", backups::throughput_left),
     ("pages", pages::random_pages),
+    (LARGE, backups::large),
 ];
+
+/// Runs only when it is named: it takes half an hour and 45 GB of disk.
+const LARGE: &str = "large";
 
 fn main() -> Result<()> {
     let wanted = std::env::var("PGPROOF_BENCH").ok();
     let wanted: Option<Vec<&str>> = wanted.as_deref().map(|names| names.split(',').collect());
     let mut results = Results::new()?;
     for (name, part) in PARTS {
-        if wanted.as_ref().is_none_or(|wanted| wanted.contains(&name)) {
+        if wanted.as_ref().map_or(name != LARGE, |wanted| wanted.contains(&name)) {
             println!("\n== {name}");
             part(&mut results).with_context(|| format!("the part `{name}`"))?;
             results.write()?;

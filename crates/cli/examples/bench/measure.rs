@@ -54,9 +54,9 @@ pub(crate) fn size_of(directory: &Path) -> Result<u64> {
     Ok(total)
 }
 
-/// The middle one, by the given figure.
-pub(crate) fn median(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(figure).collect();
+/// The middle one.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

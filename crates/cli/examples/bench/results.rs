@@ -61,7 +61,7 @@ impl Results {
     /// The median of one figure.
     pub(crate) fn median(&self, work: &str, contestant: &str, figure: impl Fn(&Sample) -> f64) -> f64 {
         let found = self.entries.iter().find(|entry| entry.work == work && entry.contestant == contestant);
-        found.map_or(f64::NAN, |entry| median(&entry.samples, figure))
+        found.map_or(f64::NAN, |entry| median(entry.samples.iter().map(figure)))
     }
 
     /// Ours in parts of another contestant's.
@@ -111,7 +111,7 @@ impl Results {
         text.push_str(&self.judgement_table());
         text.push_str("\n| work | contestant | wall s | CPU s | peak MB | stored MB | read MB |\n|---|---|---:|---:|---:|---:|---:|\n");
         for Entry { work, contestant, samples } in &self.entries {
-            let of = |figure: fn(&Sample) -> f64| median(samples, figure);
+            let of = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure));
             let _ = writeln!(
                 text,
                 "| {work} | {contestant} | {:.3} | {:.3} | {:.0} | {:.1} | {:.1} |",

@@ -78,30 +78,48 @@ impl Site {
             self.server.socket_dir().display(),
             self.server.port(),
         );
-        let path = self.server.ground().join("pgbackrest.conf");
-        fs::write(&path, text).context("write pgbackrest.conf")
+        fs::write(self.pgbackrest_config(), text).context("write pgbackrest.conf")
     }
 
-    /// One archive command for two archives: what one lacks would make its next backup slower than it is. pgBackRest looks for its own
-    /// name in the command.
+    /// One archive command for two archives. pgBackRest's gets WAL, and first, only while it is measured; pgproof's always, because
+    /// what it lacked would make its next backup slower than it is. pgBackRest looks for its own name in the command.
     fn archive_to_both(&self) -> Result<()> {
         let ours = self.server.value("SHOW archive_command")?;
         let script = self.server.ground().join("archive-to-pgproof-and-pgbackrest");
         let ours = ours.replace("%p", "$1");
-        let theirs = format!(
-            "pgbackrest --config={}/pgbackrest.conf --stanza=main archive-push \"$1\"",
-            self.server.ground().display()
+        let theirs = self.pgbackrest_call();
+        let marker = self.pgbackrest_is_measured();
+        let text = format!(
+            "#!/bin/sh\nset -e\nif [ -e {} ]; then {theirs} archive-push \"$1\"; fi\n{ours}\n",
+            marker.display()
         );
-        fs::write(&script, format!("#!/bin/sh\nset -e\n{ours}\n{theirs}\n"))?;
+        fs::write(&script, text)?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         self.server.sql(&format!("ALTER SYSTEM SET archive_command = '{} \"%p\"'", script.display()))?;
         self.server.reload()
     }
 
+    fn pgbackrest_is_measured(&self) -> PathBuf {
+        self.server.ground().join("pgbackrest-is-measured")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.server.ground().join("etc/pgproof.toml")
+    }
+
+    fn pgbackrest_config(&self) -> PathBuf {
+        self.server.ground().join("pgbackrest.conf")
+    }
+
+    fn pgbackrest_call(&self) -> String {
+        format!("pgbackrest --config={} --stanza=main", self.pgbackrest_config().display())
+    }
+
     pub(crate) fn pgproof(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).envs(self.server.environment()).current_dir("/");
-        command.env("PGPROOF_CONFIG", self.server.ground().join("etc/pgproof.toml"));
+        // Every backup is to be of the kind that is measured.
+        command.env("PGPROOF_CONFIG", self.config()).env("PGPROOF_BACKUP_READ_ALL_AFTER", "0");
         command
     }
 
@@ -111,20 +129,15 @@ impl Site {
         command.args(["-c", script]);
         self.server.account().apply(&mut command);
         command.envs(self.server.environment()).current_dir(self.server.pgdata());
-        command.env("PGPROOF_CONFIG", self.server.ground().join("etc/pgproof.toml"));
+        command.env("PGPROOF_CONFIG", self.config());
         command.env("PGPROOF", &self.program);
-        command.env(
-            "PGBACKREST",
-            format!("pgbackrest --config={}/pgbackrest.conf --stanza=main", self.server.ground().display()),
-        );
+        command.env("PGBACKREST", self.pgbackrest_call());
         command
     }
 
     pub(crate) fn pgbackrest(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("pgbackrest");
-        command
-            .arg(format!("--config={}/pgbackrest.conf", self.server.ground().display()))
-            .arg("--stanza=main");
+        command.arg(format!("--config={}", self.pgbackrest_config().display())).arg("--stanza=main");
         command.args(arguments).current_dir("/");
         self.server.account().apply(&mut command);
         command
@@ -139,7 +152,10 @@ impl Site {
 
     pub(crate) fn pgbackrest_backup(&self, kind: &str) -> Result<Sample> {
         let command = self.pgbackrest(&[&format!("--type={kind}"), "backup"]);
-        Ok(measure::run(command, Some(&self.pgbackrest_repository()))?.0)
+        fs::write(self.pgbackrest_is_measured(), "")?;
+        let measured = measure::run(command, Some(&self.pgbackrest_repository()));
+        fs::remove_file(self.pgbackrest_is_measured())?;
+        Ok(measured?.0)
     }
 
     /// Compressed tar files by the server's own means.

@@ -89,6 +89,10 @@ fn options(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Re
         Refused::new("restore-no-directory", "no directory to restore into is given", hint)
     })?;
     let owner = owner(&directory, config);
+    let program = std::env::current_exe()?;
+    if let Some(owner) = owner {
+        account::refuse_unrunnable(&program, owner)?;
+    }
     let backup = args.backup.as_deref().map(|named| backup_id(config, named)).transpose()?;
     Ok(RestoreOptions {
         request: Request {
@@ -109,7 +113,7 @@ fn options(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Re
             false => Archiving::Off,
             true => Archiving::TakeOver { reason: "restore --take-over".to_owned() },
         },
-        commands: commands(args, context, config, owner)?,
+        commands: commands(&program, args, context, config)?,
         workers: config.backup.processes.unwrap_or_else(default_workers),
         owner,
         directory,
@@ -196,15 +200,11 @@ fn tablespaces(args: &RestoreArgs, context: &Context) -> Result<TablespaceMappin
 
 /// What the restored server calls. Without a configuration file the repository is named in the command itself.
 fn commands(
+    program: &Path,
     args: &RestoreArgs,
     context: &Context,
     config: &Config,
-    owner: Option<Owner>,
 ) -> anyhow::Result<Commands> {
-    let program = std::env::current_exe()?;
-    if let Some(owner) = owner {
-        account::refuse_unrunnable(&program, owner)?;
-    }
     let (Some(file), None) = (&config.file, &args.repository.repository) else {
         let repository = config.repository()?;
         let place = match &repository.store {
@@ -213,14 +213,14 @@ fn commands(
         };
         let key = repository.key_file.as_deref();
         return Ok(Commands {
-            restore: archive_command::render_get_from(&program, &place, key),
-            archive: archive_command::render_push_to(&program, &place, key),
+            restore: archive_command::render_get_from(program, &place, key),
+            archive: archive_command::render_push_to(program, &place, key),
         });
     };
     let file = context.absolute(file);
     Ok(Commands {
-        restore: archive_command::render_get(&program, &file),
-        archive: archive_command::render(&program, &file),
+        restore: archive_command::render_get(program, &file),
+        archive: archive_command::render(program, &file),
     })
 }
 

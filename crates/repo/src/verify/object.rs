@@ -6,6 +6,7 @@ use crate::layout::Lineage;
 use crate::lease::{ExpiredMark, Outcome, PinRecord, ReaderRecord, WriterRecord};
 use crate::map::ExtentPlace;
 use crate::pack::{PackInfo, PackReader};
+use crate::parallel::lock;
 use crate::record;
 use crate::repository::Repository;
 use crate::verify::VerifiedRecord;
@@ -178,7 +179,7 @@ pub(super) fn read_segment(
     // One thread reads chunks in order, which hashing needs; other threads read other segments.
     let state = Mutex::new((repository.identity_hasher(), Summarizer::new(object.segment, size)));
     let content = reader.read_chunks(1, &|_, chunk| {
-        let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = lock(&state);
         state.0.update(chunk);
         state.1.push(chunk);
         Ok(())

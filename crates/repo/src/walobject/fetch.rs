@@ -12,6 +12,7 @@ use crate::codec::Decoder;
 use crate::error::Malformed;
 use crate::framing::HEADER_BYTES;
 use crate::layout::Lineage;
+use crate::parallel::lock;
 use crate::repository::Repository;
 use crate::seal::{Sealer, Section};
 use crate::{Error, Result};
@@ -174,7 +175,7 @@ impl SegmentReader {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(frame) = frames.get(at) else { return Ok(()) };
-                let mut frame = frame.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut frame = lock(frame);
                 self.open_chunk(first + at, &mut frame, &mut decoder, &mut raw)
                     .map_err(|malformed| malformed.in_object(self.path.as_str()))?;
                 each(((first + at) * CHUNK_BYTES) as u64, &raw)?;

@@ -9,6 +9,7 @@ use super::{CHUNK_BYTES, Trailer, header, object_path, sealer, summary::SegmentS
 use crate::codec::{Codec, Encoder};
 use crate::framing::HEADER_BYTES;
 use crate::layout::Lineage;
+use crate::parallel::lock;
 use crate::repository::Repository;
 use crate::seal::{IdentityHasher, Salt, Sealer, Section};
 use crate::{ContentId, Error, Result};
@@ -19,7 +20,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// How a segment is stored.
 #[derive(Debug, Clone, Copy)]
@@ -304,10 +305,6 @@ impl Work<'_> {
         }
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Summary, index and trailer.
