@@ -5,6 +5,7 @@ use crate::error::Malformed;
 use crate::map::{FileMap, MapCoder, blocks_of};
 use crate::wire::{Wire, put_text, put_varint, unzigzag, zigzag};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Longest path and longest target of a link in bytes: Linux's `PATH_MAX`.
 const PATH_BYTES_MAX: usize = 4096;
@@ -107,7 +108,7 @@ fn check_path(path: &str) -> Result<(), Malformed> {
 }
 
 /// Codes the entries of one chunk, in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct EntryCoder {
     maps: MapCoder,
     path: String,
@@ -180,16 +181,16 @@ fn shared_prefix(one: &str, other: &str) -> usize {
 }
 
 /// The entries of a raw chunk, decoded one by one: all maps of a big chunk at once would be many times its size.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ChunkEntries {
-    raw: Vec<u8>,
+    raw: Arc<Vec<u8>>,
     position: usize,
     coder: EntryCoder,
 }
 
 impl ChunkEntries {
     pub(super) fn new(raw: Vec<u8>) -> Self {
-        Self { raw, position: 0, coder: EntryCoder::default() }
+        Self { raw: Arc::new(raw), position: 0, coder: EntryCoder::default() }
     }
 
     /// The next entry, whose extents lie in packs of the table; `None` at the end.
@@ -201,6 +202,46 @@ impl ChunkEntries {
         let entry = self.coder.decode(&mut wire);
         self.position = self.raw.len() - wire.remaining();
         Some(entry.and_then(|entry| packs.check(&entry.map).map(|()| entry)))
+    }
+}
+
+/// Entries between two places of a chunk where decoding can begin.
+const MARK_EVERY: usize = 32;
+
+/// A raw chunk in which a file is found by its path. Entries can only be decoded in order; the places remembered on the first walk
+/// spare later ones most of it.
+#[derive(Debug)]
+pub(super) struct ChunkLookup {
+    /// Path of an entry, and the walk before it; in order.
+    marks: Vec<(String, ChunkEntries)>,
+}
+
+impl ChunkLookup {
+    pub(super) fn new(raw: Vec<u8>, packs: &PackTable) -> Result<Self, Malformed> {
+        let mut entries = ChunkEntries::new(raw);
+        let mut marks = Vec::new();
+        for number in 0_usize.. {
+            let before = number.is_multiple_of(MARK_EVERY).then(|| entries.clone());
+            let Some(entry) = entries.next(packs).transpose()? else { break };
+            if let Some(before) = before {
+                marks.push((entry.path, before));
+            }
+        }
+        Ok(Self { marks })
+    }
+
+    pub(super) fn find(&self, path: &str, packs: &PackTable) -> Result<Option<FileEntry>, Malformed> {
+        let after = self.marks.partition_point(|(first, _)| first.as_str() <= path);
+        let Some((_, walk)) = after.checked_sub(1).and_then(|mark| self.marks.get(mark)) else {
+            return Ok(None);
+        };
+        let mut walk = walk.clone();
+        while let Some(entry) = walk.next(packs).transpose()? {
+            if entry.path.as_str() >= path {
+                return Ok(Some(entry).filter(|entry| entry.path == path));
+            }
+        }
+        Ok(None)
     }
 }
 

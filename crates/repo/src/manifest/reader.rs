@@ -1,6 +1,6 @@
 //! Reading manifests: the end first, files when they are asked for.
 
-use super::entry::{Admission, ChunkEntries};
+use super::entry::{Admission, ChunkEntries, ChunkLookup};
 use super::index::{Chunk, Index};
 use super::{
     BackupSummary, CHUNK_BYTES_MAX, FileEntry, INDEX_BYTES_MAX, PackTable, SUMMARY_BYTES_MAX, TRAILER_BYTES,
@@ -10,14 +10,20 @@ use crate::codec::Decoder;
 use crate::error::Malformed;
 use crate::framing::HEADER_BYTES;
 use crate::layout::{BackupId, Lineage};
+use crate::lru::Lru;
+use crate::parallel::lock;
 use crate::repository::Repository;
 use crate::seal::{ObjectKind, Salt, Sealer, Section};
 use crate::{Error, Result};
 use pgproof_pg::SystemIdentifier;
 use pgproof_store::ObjectPath;
+use std::sync::{Arc, Mutex};
 
 /// Asked for at once: the end of most manifests, and all of a small one.
 const TAIL_BYTES: u64 = 512 << 10;
+
+/// Chunks in which files were looked up and that are remembered: usually of 256 KiB.
+const LOOKUPS: usize = 8;
 
 /// An open manifest.
 pub struct Manifest {
@@ -30,6 +36,7 @@ pub struct Manifest {
     index: Index,
     /// The end of the object as it was read: chunks that lie in it need no further request.
     tail: Vec<u8>,
+    lookups: Mutex<Lru<usize, Arc<ChunkLookup>>>,
 }
 
 impl std::fmt::Debug for Manifest {
@@ -82,6 +89,7 @@ impl Manifest {
             summary,
             index,
             tail,
+            lookups: Mutex::new(Lru::new(LOOKUPS)),
         })
     }
 
@@ -115,22 +123,25 @@ impl Manifest {
         Files { manifest: self, next_chunk: 0, admission: Admission::default(), chunk: None }
     }
 
-    /// One file, directory or link: reads one chunk. `None` when there is none of this path.
+    /// One file, directory or link: reads one chunk, or none that was read lately. `None` when there is none of this path.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Store`].
     pub fn file(&self, path: &str) -> Result<Option<FileEntry>> {
         let after = self.index.chunks.partition_point(|chunk| chunk.first_path.as_str() <= path);
         let Some(number) = after.checked_sub(1) else { return Ok(None) };
-        let raw = self.chunk(number)?;
-        let mut entries = ChunkEntries::new(raw);
-        while let Some(entry) = entries.next(&self.index.packs) {
-            let entry = entry.map_err(|malformed| malformed.in_object(self.path.as_str()))?;
-            if entry.path == path {
-                return Ok(Some(entry));
+        let known = lock(&self.lookups).get(&number);
+        let damaged = |malformed: Malformed| malformed.in_object(self.path.as_str());
+        let lookup = match known {
+            Some(lookup) => lookup,
+            None => {
+                let read = ChunkLookup::new(self.chunk(number)?, &self.index.packs).map_err(damaged)?;
+                let read = Arc::new(read);
+                lock(&self.lookups).insert(number, Arc::clone(&read));
+                read
             }
-        }
-        Ok(None)
+        };
+        lookup.find(path, &self.index.packs).map_err(damaged)
     }
 
     /// Checks the header, which nothing else reads.

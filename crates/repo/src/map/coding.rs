@@ -26,7 +26,7 @@ const BAD_COUNT: &str = "a map has more parts than bytes";
 const BAD_EXTENT: &str = "an extent cannot lie where a map says";
 
 /// Codes the maps of the files of one chunk, in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct MapCoder {
     last: Option<ExtentRef>,
 }
