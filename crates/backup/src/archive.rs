@@ -12,9 +12,10 @@ use pgproof_server::Facts;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// First pause between two looks; it doubles up to the last. An idle archiver needs about 50 ms a segment.
-const PAUSE_FIRST: Duration = Duration::from_millis(5);
-const PAUSE_LAST: Duration = Duration::from_millis(250);
+/// The pause between two looks is a tenth of the time waited so far, within these bounds: an idle archiver needs about 50 ms a segment, and
+/// an object store is not asked all the time.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Waits for every segment from `start` to `stop`.
 pub(crate) fn wait(
@@ -28,7 +29,6 @@ pub(crate) fn wait(
     let began = Instant::now();
     let lineage = Lineage::new(cluster.facts.system_identifier);
     let size = cluster.facts.wal_segment_size;
-    let mut pause = PAUSE_FIRST;
     for name in segments(timeline, start, stop, cluster) {
         while !is_archived(repository, &lineage, name, cluster)? {
             if began.elapsed() >= limit {
@@ -39,8 +39,7 @@ pub(crate) fn wait(
                     archiver: archiver_words(cluster),
                 });
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(PAUSE_LAST);
+            thread::sleep((began.elapsed() / 10).clamp(PAUSE_MIN, PAUSE_MAX));
         }
     }
     Ok(())

@@ -55,6 +55,11 @@ impl Changed {
         &self.gaps
     }
 
+    /// Does WAL tell of a change to this block of a file? Where WAL says nothing it may.
+    pub(crate) fn names(&self, entry: &Entry, block: u32) -> bool {
+        !self.gaps.is_empty() || self.touched(entry).names(block)
+    }
+
     /// What happened to one file.
     pub(crate) fn touched(&self, entry: &Entry) -> Touched {
         let Some(relation) = &entry.relation else { return Touched::Unknown };

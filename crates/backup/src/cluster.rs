@@ -1,6 +1,7 @@
 //! Observes the cluster that is backed up: the server's own words, its control file, its timeline history, and where its settings lie.
 
 use crate::error::BackupError;
+use crate::kinds::Kinds;
 use crate::scan::{Entry, EntryKind};
 use pgproof_pg::{ControlFile, TimelineHistory, TimelineId};
 use pgproof_server::{ConnectOptions, Facts, Session};
@@ -79,6 +80,13 @@ impl Cluster {
             Err(source) if source.kind() == ErrorKind::NotFound => Ok(TimelineHistory::root(timeline)),
             Err(source) => Err(BackupError::Unreadable { path, source }),
         }
+    }
+
+    /// The access methods of all relations of databases that can be connected to.
+    pub(crate) fn kinds(&self) -> Result<Kinds, BackupError> {
+        let open = self.facts.databases.iter().filter(|database| database.allows_connections);
+        Kinds::ask(&self.connect, open.map(|database| database.name.as_str()))
+            .map_err(|source| BackupError::Server { operation: "ask how pages are to be compared", source })
     }
 
     /// Settings files outside the data directory (Debian keeps all of them there), as entries of the manifest with their content.

@@ -5,7 +5,7 @@ use crate::scan::Entry;
 use crate::suspects;
 use crate::worker::Suspect;
 use pgproof_pg::Relation;
-use pgproof_repo::manifest::summary::ChecksumFailure;
+use pgproof_repo::manifest::summary::PagePlace;
 use pgproof_server::Session;
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ const NAME_OF: &str = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid 
     CASE WHEN $1 = (SELECT dattablespace FROM pg_database WHERE datname = current_database()) THEN 0::oid ELSE $1 END, $2)";
 
 /// Describes bad pages for the report.
-pub(crate) fn name_pages(bad: &[Suspect], entries: &[Entry], cluster: &Cluster) -> Vec<ChecksumFailure> {
+pub(crate) fn name_pages(bad: &[Suspect], entries: &[Entry], cluster: &Cluster) -> Vec<PagePlace> {
     let mut names: HashMap<Relation, (Option<String>, Option<String>)> = HashMap::new();
     let mut pages = Vec::with_capacity(bad.len());
     for &suspect in bad {
@@ -22,7 +22,7 @@ pub(crate) fn name_pages(bad: &[Suspect], entries: &[Entry], cluster: &Cluster) 
         let relation = fork.relation();
         let (database, relation) =
             names.entry(relation).or_insert_with(|| name_relation(relation, cluster)).clone();
-        pages.push(ChecksumFailure {
+        pages.push(PagePlace {
             path: entries[suspect.file].path.clone(),
             database,
             relation,

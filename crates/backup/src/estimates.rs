@@ -5,7 +5,8 @@
 
 use crate::cluster::Cluster;
 use pgproof_repo::manifest::summary::{Database, TableEstimate};
-use pgproof_server::{ServerError, Session};
+use pgproof_server::{ConnectOptions, ServerError, Session};
+use std::thread::{self, JoinHandle};
 
 /// Tables told of in each database: the largest ones.
 const TABLES_MAX: usize = 500;
@@ -16,15 +17,19 @@ const TABLES: &str = "SELECT n.nspname::text, c.relname::text, c.reltuples::floa
         AND n.nspname !~ '^pg_toast' \
     ORDER BY c.relpages DESC, c.oid LIMIT $1";
 
+/// Begins to ask, beside the backup: each database costs a connection, and the answer is wanted at the end.
+pub(crate) fn begin(cluster: &Cluster) -> JoinHandle<Vec<Database>> {
+    let (connect, databases) = (cluster.connect.clone(), cluster.facts.databases.clone());
+    thread::spawn(move || observe(&connect, &databases))
+}
+
 /// Databases of the cluster with estimates of their largest tables.
-pub(crate) fn observe(cluster: &Cluster) -> Vec<Database> {
-    cluster
-        .facts
-        .databases
+fn observe(connect: &ConnectOptions, databases: &[pgproof_server::Database]) -> Vec<Database> {
+    databases
         .iter()
         .map(|database| {
             let tables =
-                if database.allows_connections { tables(cluster, &database.name) } else { Ok(Vec::new()) };
+                if database.allows_connections { tables(connect, &database.name) } else { Ok(Vec::new()) };
             let mut tables = tables.unwrap_or_default();
             let truncated = tables.len() > TABLES_MAX;
             tables.truncate(TABLES_MAX);
@@ -33,8 +38,8 @@ pub(crate) fn observe(cluster: &Cluster) -> Vec<Database> {
         .collect()
 }
 
-fn tables(cluster: &Cluster, database: &str) -> Result<Vec<TableEstimate>, ServerError> {
-    let mut session = Session::open(&cluster.connect.with_database(database))?;
+fn tables(connect: &ConnectOptions, database: &str) -> Result<Vec<TableEstimate>, ServerError> {
+    let mut session = Session::open(&connect.with_database(database))?;
     let limit = TABLES_MAX as i64 + 1;
     let rows = session.query("estimate row counts", TABLES, &[&limit])?;
     let table = |row: &postgres::Row| {

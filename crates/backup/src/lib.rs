@@ -16,6 +16,7 @@ mod earlier;
 mod error;
 mod estimates;
 pub mod exclude;
+mod kinds;
 mod options;
 pub mod plan;
 mod prior;
@@ -32,6 +33,7 @@ mod worker;
 
 pub use cluster::{Cluster, EXTERNAL};
 pub use error::BackupError;
+pub use kinds::Kinds;
 pub use options::{BackupOptions, EXTENT_PAGES, Kind};
 pub use report::{BackupReport, FileRead, ProcessIo, Stages};
 pub use run::run;

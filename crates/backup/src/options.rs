@@ -10,6 +10,8 @@ use std::time::Duration;
 pub enum Kind {
     /// Incremental where a good base exists, else full.
     Auto,
+    /// As `Auto`, but every page is read and compared with the earlier backup, to see whether WAL named every change.
+    ReadAll,
     /// Every page is read and stored, nothing is reused.
     Full,
 }
@@ -19,6 +21,8 @@ pub enum Kind {
 pub struct BackupOptions {
     /// See [`Kind`].
     pub kind: Kind,
+    /// After so many backups in a row that trusted WAL to name what changed, one reads everything; `None` for never.
+    pub read_all_after: Option<u32>,
     /// Label given to the server; it appears in `backup_label`.
     pub label: String,
     /// Ask for an immediate checkpoint instead of a spread one.
@@ -37,6 +41,7 @@ impl Default for BackupOptions {
     fn default() -> Self {
         Self {
             kind: Kind::Auto,
+            read_all_after: Some(30),
             label: "pgproof".to_owned(),
             fast_checkpoint: true,
             workers: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),

@@ -20,6 +20,8 @@ pub enum Read {
     Whole,
     /// These blocks, in order and not overlapping, counted from the file's own begin.
     Blocks(Vec<Range<u32>>),
+    /// All of it, as [`Read::Whole`]; and no page but these may differ from the earlier backup's.
+    Checked(Vec<Range<u32>>),
 }
 
 /// What the WAL between two backups did to one file.
@@ -73,6 +75,16 @@ pub fn decide(entry: &Entry, prior: Option<u32>, touched: &Touched) -> Decision 
     }
 }
 
+/// As [`decide`], for a backup that reads everything: what WAL would have let it pass over is compared.
+pub fn decide_checking(entry: &Entry, prior: Option<u32>, touched: &Touched) -> Decision {
+    let checked = |named| Decision { reason: Reason::Check, read: Read::Checked(named) };
+    match decide(entry, prior, touched) {
+        Decision { reason: Reason::Reused, .. } => checked(Vec::new()),
+        Decision { read: Read::Blocks(ranges), .. } => checked(ranges),
+        decision => decision,
+    }
+}
+
 /// Blocks that WAL names, those beyond the earlier length (growing by zeroes is not logged) and those at or above a truncation.
 fn changed_blocks(named: &[u32], from: Option<u32>, prior: u32, now: u32) -> Decision {
     let tail = from.unwrap_or(u32::MAX).min(prior).min(now);
@@ -93,6 +105,19 @@ fn changed_blocks(named: &[u32], from: Option<u32>, prior: u32, now: u32) -> Dec
         return Decision { reason: Reason::Reused, read: Read::Nothing };
     }
     Decision { reason: Reason::Wal, read: Read::Blocks(ranges) }
+}
+
+impl Touched {
+    /// Does WAL tell of a change to this block, counted from the file's own begin?
+    pub fn names(&self, block: u32) -> bool {
+        match self {
+            Self::Unknown | Self::Nothing => false,
+            Self::Everything => true,
+            Self::Blocks { blocks, from } => {
+                blocks.binary_search(&block).is_ok() || from.is_some_and(|from| block >= from)
+            }
+        }
+    }
 }
 
 /// Widens `ranges` to whole regions of [`EXTENT_PAGES`] blocks where the pages of a region would otherwise come from more than
@@ -218,6 +243,20 @@ mod tests {
     fn a_gap_makes_every_relation_be_compared() {
         assert_eq!(read(&file("base/5/1", 9), Some(9), &Touched::Unknown), (Reason::Gap, Read::Whole));
         assert_eq!(read(&file("base/5/1", 9), None, &Touched::Unknown), (Reason::New, Read::Whole));
+    }
+
+    #[test]
+    fn a_backup_that_reads_everything_remembers_what_wal_named() {
+        let checking = |path: &str, touched: &Touched| {
+            let decision = decide_checking(&file(path, 10), Some(10), touched);
+            (decision.reason, decision.read)
+        };
+        assert_eq!(checking("base/5/1", &Touched::Nothing), (Reason::Check, Read::Checked(vec![])));
+        let named = blocks(&[1, 2], Some(7));
+        assert_eq!(checking("base/5/1", &named), (Reason::Check, Read::Checked(vec![1..3, 7..10])));
+        assert_eq!(checking("base/5/1", &Touched::Everything), (Reason::Wal, Read::Whole));
+        assert_eq!(checking("base/5/1", &Touched::Unknown), (Reason::Gap, Read::Whole));
+        assert_eq!(checking("pg_xact/0000", &Touched::Unknown), (Reason::Always, Read::Whole));
     }
 
     #[test]

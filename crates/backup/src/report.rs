@@ -4,7 +4,7 @@ use crate::base::Unfit;
 use crate::plan::Reason;
 use pgproof_pg::{Lsn, SystemIdentifier, TimelineId};
 use pgproof_repo::BackupId;
-use pgproof_repo::manifest::summary::{ChecksumFailure, ReasonTotal};
+use pgproof_repo::manifest::summary::{PagePlace, ReasonTotal};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -95,7 +95,13 @@ pub struct BackupReport {
     /// Are data checksums on?
     pub checksums: bool,
     /// Pages that are bad. The backup is kept, but counts for nothing.
-    pub bad_pages: Vec<ChecksumFailure>,
+    pub bad_pages: Vec<PagePlace>,
+    /// Did it read everything, to see whether WAL had named every change?
+    pub checked: bool,
+    /// Pages that changed though WAL did not name them. This backup holds them as they are now; earlier ones may not.
+    pub unnamed_changes: Vec<PagePlace>,
+    /// Backups in a row, this one included, that trusted WAL.
+    pub trusting: u32,
     /// Suspect pages that WAL of the backup's time restores whole.
     pub acquitted_pages: u64,
     /// Sockets, pipes and devices that were passed over.
@@ -108,6 +114,11 @@ impl BackupReport {
     /// Does it count as a backup?
     pub fn is_good(&self) -> bool {
         self.bad_pages.is_empty()
+    }
+
+    /// Is nothing wrong, neither with it nor with those before it?
+    pub fn is_reassuring(&self) -> bool {
+        self.is_good() && self.unnamed_changes.is_empty()
     }
 }
 

@@ -9,9 +9,10 @@ use crate::assemble::{self, Results};
 use crate::changes;
 use crate::cluster::{self, Cluster};
 use crate::error::BackupError;
-use crate::options::{BackupOptions, MAX_WORKERS};
+use crate::kinds::Kinds;
+use crate::options::{BackupOptions, Kind, MAX_WORKERS};
 use crate::plan::{Decision, Read, Reason};
-use crate::prior::{self, PriorManifest};
+use crate::prior::{self, PriorBackup};
 use crate::report::{BackupReport, FileRead, Stages, process_io};
 use crate::salvage::Salvage;
 use crate::scan::{self, Entry};
@@ -22,9 +23,10 @@ use crate::worker::{Output, Prior, Shared};
 use crate::{archive, copy, damage, estimates, tasks};
 use jiff::Timestamp;
 use pgproof_base::{Progress, Stage};
-use pgproof_repo::manifest::summary::ReasonTotal;
-use pgproof_repo::manifest::{Manifest, ManifestWriter, PackTable};
-use pgproof_repo::{BackupSummary, PackIndex, PieceIdentities, Repository};
+use pgproof_repo::access::AccessLimits;
+use pgproof_repo::manifest::summary::{Database, ReasonTotal};
+use pgproof_repo::manifest::{ManifestWriter, PackTable};
+use pgproof_repo::{BackupSummary, PackIndex, PageReader, PieceIdentities, Repository};
 use pgproof_server::StoppedBackup;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -48,12 +50,13 @@ pub fn run(
     let io_before = process_io();
     let mut lap = Lap(began);
     let started = Timestamp::now();
+    let estimates = estimates::begin(cluster);
     progress.stage(Stage::Checkpoint, None);
     let begun = start::begin(repository, cluster, options, progress)?;
     let mut stages = Stages { checkpoint_s: lap.take(), ..Stages::default() };
 
     progress.stage(Stage::Changes, None);
-    let work = Work::prepare(repository, cluster, &begun, progress)?;
+    let work = Work::prepare(repository, cluster, &begun, options, progress)?;
     stages.changes_s = lap.take();
 
     progress.stage(Stage::Copying, Some(work.bytes_planned()));
@@ -71,25 +74,33 @@ pub fn run(
         archive::wait(repository, cluster, timeline, start_lsn, stopped.stop, options.archive_timeout)
     };
     let mut acquitted = 0;
-    if !copied.suspects.is_empty() {
-        // Only WAL tells whether replay mends them.
+    if !copied.suspects.is_empty() || !copied.unnamed.is_empty() {
+        // Only WAL tells whether replay mends them, and whether they changed while they were copied.
         wait_for_wal(cluster)?;
         acquitted = copied.judge_suspects(&work, repository, cluster, (start_lsn, &stopped), timeline)?;
+        let changed = changes::observe(repository, cluster, &begun.history, start_lsn, stopped.stop)?;
+        copied.unnamed.retain(|page| !changed.names(&work.entries[page.file], page.block));
     }
     stages.wal_s = lap.take();
 
     let id = lease.objects().id();
-    let mut report = work.report(&copied, id, begun.base.map(|base| base.id));
+    let mut report = work.report(&copied, id, begun.base.as_ref().map(|base| base.id));
+    report.trusting = match &begun.base {
+        Some(base) if !work.check => base.trusting + 1,
+        _ => 0,
+    };
     report.passed_over = begun.passed_over;
     report.resumed = begun.resumed;
     (report.timeline, report.start_lsn, report.stop_lsn) = (timeline, start_lsn, stopped.stop);
     report.system_identifier = cluster.facts.system_identifier;
     report.checksums = cluster.facts.checksums;
     report.bad_pages = damage::name_pages(&copied.suspects, &work.entries, cluster);
+    report.unnamed_changes = damage::name_pages(&copied.unnamed, &work.entries, cluster);
     report.acquitted_pages = acquitted;
     // While the archiver works. The manifest gets its name after the wait: a backup that waited in vain can be resumed.
+    let databases = estimates.join().unwrap_or_default();
     let (manifest, summary) =
-        work.assemble(repository, cluster, &copied, &mut report, &stopped, (started, ended))?;
+        work.assemble(repository, cluster, &copied, &mut report, &stopped, (started, ended), databases)?;
     stages.publish_s = lap.take();
     wait_for_wal(cluster)?;
     stages.wal_s += lap.take();
@@ -123,7 +134,10 @@ struct Work {
     /// Files whose content was read while planning.
     external: Vec<(usize, Vec<u8>)>,
     control: usize,
-    prior: Option<Manifest>,
+    prior: Option<PageReader>,
+    /// Everything is read, to see whether WAL named every change.
+    check: bool,
+    kinds: Kinds,
 }
 
 /// What the workers did.
@@ -131,6 +145,7 @@ struct Copied {
     results: Results,
     packs: PackTable,
     suspects: Vec<crate::worker::Suspect>,
+    unnamed: Vec<crate::worker::Suspect>,
     bytes_read: u64,
     bytes_stored: u64,
     bytes_salvaged: u64,
@@ -142,6 +157,7 @@ impl Work {
         repository: &Repository,
         cluster: &Cluster,
         begun: &Begun,
+        options: &BackupOptions,
         progress: &dyn Progress,
     ) -> Result<Self, BackupError> {
         let scan::Scan { mut entries, skipped } = scan::scan(&cluster.pgdata, &cluster.tablespace_directory)?;
@@ -166,12 +182,20 @@ impl Work {
             external,
             control,
             prior: None,
+            check: false,
+            kinds: Kinds::default(),
         };
         match &begun.base {
             None => work.decisions = full(&work.entries),
             Some(base) => {
-                let manifest = Manifest::open(repository, cluster.facts.system_identifier, &base.id)
+                let system = cluster.facts.system_identifier;
+                let prior = PageReader::open(repository, system, &base.id, AccessLimits::default())
                     .map_err(|source| BackupError::Repo { operation: "open the earlier manifest", source })?;
+                work.check = reads_all(options, base);
+                if work.check {
+                    progress.note("reading every file, to see whether WAL named every change");
+                    work.kinds = cluster.kinds()?;
+                }
                 let changed = changes::observe(
                     repository,
                     cluster,
@@ -183,8 +207,10 @@ impl Work {
                 for gap in &work.gaps {
                     progress.note(&format!("comparing contents, because WAL does not tell: {gap}"));
                 }
-                work.decisions = prior::decide_all(&work.entries, &manifest, |entry| changed.touched(entry))?;
-                work.prior = Some(manifest);
+                work.decisions = prior::decide_all(&work.entries, prior.manifest(), work.check, |entry| {
+                    changed.touched(entry)
+                })?;
+                work.prior = Some(prior);
             }
         }
         Ok(work)
@@ -213,16 +239,17 @@ impl Work {
         let system = cluster.facts.system_identifier;
         let backup = begun.lease.objects().id();
         let repo = |operation| move |source| BackupError::Repo { operation, source };
-        let mut packs = self.prior.as_ref().map(|prior| prior.packs().clone()).unwrap_or_default();
+        let mut packs = self.prior.as_ref().map(|prior| prior.manifest().packs().clone()).unwrap_or_default();
         let first_index = packs.next_index().map_err(repo("number the packs"))?.0;
         let salvage = if begun.resumed {
             Salvage::read(repository, system, &backup, first_index)?
         } else {
             Salvage::default()
         };
-        let prior = self.prior.as_ref().map(|manifest| PriorManifest {
-            manifest,
+        let prior = self.prior.as_ref().map(|pages| PriorBackup {
+            pages,
             identities: PieceIdentities::new(repository, system, IDENTITY_PACKS),
+            kinds: &self.kinds,
         });
         let shared = Shared {
             pgdata: &cluster.pgdata,
@@ -267,6 +294,7 @@ impl Work {
         report.bytes_stored = copied.bytes_stored;
         report.bytes_salvaged = copied.bytes_salvaged;
         report.pages_verified = copied.pages_verified;
+        report.checked = self.check;
         let mut reasons: BTreeMap<Reason, ReasonTotal> = BTreeMap::new();
         for (entry, decision) in self.entries.iter().zip(&self.decisions) {
             if entry.kind != scan::EntryKind::File {
@@ -294,6 +322,7 @@ impl Work {
         report: &mut BackupReport,
         stopped: &StoppedBackup,
         times: (Timestamp, Timestamp),
+        databases: Vec<Database>,
     ) -> Result<(ManifestWriter, BackupSummary), BackupError> {
         let system = cluster.facts.system_identifier;
         let mut writer = ManifestWriter::create(repository, system, &report.id)
@@ -302,7 +331,7 @@ impl Work {
             &self.entries,
             &self.decisions,
             &copied.results,
-            self.prior.as_ref(),
+            self.prior.as_ref().map(PageReader::manifest),
             &mut writer,
         )?;
         (report.files, report.bytes_logical) = (totals.files, totals.bytes);
@@ -310,7 +339,7 @@ impl Work {
         let ending = Ending {
             stopped,
             times,
-            databases: estimates::observe(cluster),
+            databases,
             external: self.external.iter().map(|(file, _)| self.entries[*file].path.clone()).collect(),
             mode,
             pages_changed: copied.results.pages(),
@@ -322,6 +351,15 @@ impl Work {
 
 /// Packs whose piece identities are remembered while contents are compared: 60 kB each.
 const IDENTITY_PACKS: usize = 256;
+
+/// Is it time not to trust WAL?
+fn reads_all(options: &BackupOptions, base: &BackupSummary) -> bool {
+    match options.kind {
+        Kind::Auto => options.read_all_after.is_some_and(|after| base.trusting >= after),
+        Kind::ReadAll => true,
+        Kind::Full => false,
+    }
+}
 
 fn full(entries: &[Entry]) -> Vec<Decision> {
     let decide = |entry: &Entry| match entry.kind {
@@ -339,6 +377,7 @@ impl Copied {
             results,
             packs,
             suspects: outputs.iter().flat_map(|output| output.suspects.iter().copied()).collect(),
+            unnamed: outputs.iter().flat_map(|output| output.unnamed.iter().copied()).collect(),
             bytes_read: sum(|output| output.bytes_read),
             bytes_stored: sum(|output| output.bytes_stored),
             bytes_salvaged: sum(|output| output.bytes_salvaged),
@@ -391,6 +430,9 @@ impl BackupReport {
             pages_verified: 0,
             checksums: false,
             bad_pages: Vec::new(),
+            checked: false,
+            unnamed_changes: Vec::new(),
+            trusting: 0,
             acquitted_pages: 0,
             skipped: Vec::new(),
             process_io: crate::report::ProcessIo::default(),

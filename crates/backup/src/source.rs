@@ -34,6 +34,8 @@ pub(crate) struct Source {
 pub(crate) struct Pages {
     /// Whole pages in the buffer, the last one padded with zeroes where the file ended inside it.
     pub(crate) count: usize,
+    /// Bytes that the file gave for them.
+    pub(crate) bytes: u64,
     /// Blocks, counted from the file's begin, whose checksum failed every time.
     pub(crate) suspect: Vec<u32>,
 }
@@ -77,7 +79,7 @@ impl Source {
                 }
             }
         }
-        Ok(Pages { count, suspect })
+        Ok(Pages { count, bytes: filled as u64, suspect })
     }
 
     fn read_again(&self, block: u32, base: u32, page: &mut [u8; BLOCK_SIZE]) -> Result<bool, BackupError> {

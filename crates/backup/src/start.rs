@@ -52,13 +52,9 @@ pub(crate) fn begin(
     )
     .map_err(|source| BackupError::Server { operation: "start the backup", source })?;
     let history = cluster.history(running.timeline)?;
-    lease
-        .need_wal(WalNeeded { timeline: running.timeline, from: running.start })
-        .map_err(repo("say which WAL the backup needs"))?;
     let mut begun = Begun { lease, resumed, base: None, passed_over: Vec::new(), history, running };
-    if options.kind != Kind::Full {
-        choose_base(&mut begun, &earlier, cluster, progress)?;
-    }
+    let candidates = if options.kind == Kind::Full { &[][..] } else { &earlier.published };
+    choose_base(&mut begun, candidates, cluster, progress)?;
     Ok(begun)
 }
 
@@ -97,9 +93,10 @@ fn new_id() -> BackupId {
     BackupId::new(Timestamp::now(), [random[0], random[1], random[2]])
 }
 
+/// Chooses among `published`, and says in the lease what was chosen and which WAL the backup needs.
 fn choose_base(
     begun: &mut Begun,
-    earlier: &Earlier,
+    published: &[BackupSummary],
     cluster: &Cluster,
     progress: &dyn Progress,
 ) -> Result<(), BackupError> {
@@ -109,12 +106,16 @@ fn choose_base(
         history: &begun.history,
         start: begun.running.start,
     };
-    let mut candidates: Vec<&BackupSummary> = earlier.published.iter().collect();
+    let wal = WalNeeded { timeline: begun.running.timeline, from: begun.running.start };
+    let failed = |source| BackupError::Repo { operation: "say what the backup builds on", source };
+    let mut candidates: Vec<&BackupSummary> = published.iter().collect();
     loop {
         let (chosen, passed) = base::choose(candidates.iter().copied(), &wanted);
         begun.passed_over = passed.into_iter().map(|(summary, reason)| (summary.id, reason)).collect();
-        let Some(chosen) = chosen else { return Ok(()) };
-        match begun.lease.build_on("incremental", vec![chosen.id]) {
+        let Some(chosen) = chosen else {
+            return begun.lease.build_on("full", Vec::new(), wal).map_err(failed);
+        };
+        match begun.lease.build_on("incremental", vec![chosen.id], wal) {
             Ok(()) => {
                 begun.base = Some(chosen.clone());
                 return Ok(());
@@ -123,7 +124,7 @@ fn choose_base(
                 progress.note(&format!("not building on {backup}: {why}"));
                 candidates.retain(|candidate| candidate.id != backup);
             }
-            Err(source) => return Err(BackupError::Repo { operation: "choose what to build on", source }),
+            Err(source) => return Err(failed(source)),
         }
     }
 }

@@ -81,6 +81,8 @@ pub(crate) fn summary(cluster: &Cluster, report: &BackupReport, ending: Ending<'
             reasons: report.reasons.clone(),
         },
         checksum_failures: report.bad_pages.clone(),
+        unnamed_changes: report.unnamed_changes.clone(),
+        trusting: report.trusting,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         labels: Default::default(),

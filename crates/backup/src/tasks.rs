@@ -2,7 +2,7 @@
 
 use crate::plan::{Decision, Read, blocks_of};
 use crate::scan::Entry;
-use crate::worker::{Task, whole};
+use crate::worker::{Compare, Task, whole};
 use std::ops::Range;
 
 /// Blocks of a big file that one task stores: 64 MiB, so that the last worker does not read the last gigabyte alone.
@@ -45,15 +45,19 @@ fn tasks_of(file: usize, entry: &Entry, decision: &Decision, compare: bool) -> V
     match &decision.read {
         Read::Nothing => Vec::new(),
         // A file is compared as one: pieces of the earlier backup may lie anywhere in it.
-        Read::Whole if compare => vec![Task { file, ranges: whole(entry.length), compare: true }],
-        Read::Whole => split(&whole(entry.length))
-            .into_iter()
-            .map(|ranges| Task { file, ranges, compare: false })
-            .collect(),
-        Read::Blocks(ranges) => {
-            split(ranges).into_iter().map(|ranges| Task { file, ranges, compare: false }).collect()
+        Read::Whole if compare => {
+            vec![Task { file, ranges: whole(entry.length), compare: Compare::Content }]
         }
+        Read::Checked(named) => {
+            vec![Task { file, ranges: whole(entry.length), compare: Compare::Check(named.clone()) }]
+        }
+        Read::Whole => parts(file, &whole(entry.length)),
+        Read::Blocks(ranges) => parts(file, ranges),
     }
+}
+
+fn parts(file: usize, ranges: &[Range<u32>]) -> Vec<Task> {
+    split(ranges).into_iter().map(|ranges| Task { file, ranges, compare: Compare::Nothing }).collect()
 }
 
 /// Cuts ranges into groups of at most [`TASK_BLOCKS`] blocks each.
@@ -84,7 +88,7 @@ fn split(ranges: &[Range<u32>]) -> Vec<Vec<Range<u32>>> {
 pub(crate) fn bytes_planned(entry: &Entry, decision: &Decision) -> u64 {
     let blocks = match &decision.read {
         Read::Nothing => 0,
-        Read::Whole => u64::from(blocks_of(entry.length)),
+        Read::Whole | Read::Checked(_) => u64::from(blocks_of(entry.length)),
         Read::Blocks(ranges) => ranges.iter().map(|range| u64::from(range.end - range.start)).sum(),
     };
     blocks * pgproof_pg::relfile::BLOCK_SIZE as u64

@@ -14,6 +14,7 @@ use crate::scan::Entry;
 use crate::source::Source;
 use pgproof_base::Progress;
 use pgproof_pg::relfile::BLOCK_SIZE;
+use pgproof_repo::access::Page;
 use pgproof_repo::{
     BackupId, Codec, ContentId, Encoder, ExtentRef, FileMap, PackIndex, PackNumber, PackPiece, PackWriter,
     Repository,
@@ -30,8 +31,19 @@ pub(crate) struct Task {
     pub(crate) file: usize,
     /// Blocks to store, counted from the file's begin.
     pub(crate) ranges: Vec<Range<u32>>,
-    /// Compare with the earlier backup first, and store only what differs.
-    pub(crate) compare: bool,
+    /// What of the earlier backup it is compared with first; then only what differs is stored.
+    pub(crate) compare: Compare,
+}
+
+/// How a file is compared with the earlier backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Compare {
+    /// Not at all.
+    Nothing,
+    /// By content.
+    Content,
+    /// By content; and a page that is another one now must be in these ranges, which are those that WAL names.
+    Check(Vec<Range<u32>>),
 }
 
 /// Pages of one file that now lie in one extent.
@@ -45,7 +57,7 @@ pub(crate) struct Placed {
     pub(crate) blocks: Vec<Range<u32>>,
 }
 
-/// A page whose checksum failed every time it was read.
+/// A page that was not as expected: its checksum failed every time it was read, or no WAL tells why it changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Suspect {
     /// Index of the file in the plan.
@@ -65,6 +77,8 @@ pub(crate) struct Output {
     pub(crate) vanished: Vec<usize>,
     /// Pages that failed their checksum.
     pub(crate) suspects: Vec<Suspect>,
+    /// Pages that changed though WAL did not name them.
+    pub(crate) unnamed: Vec<Suspect>,
     /// Bytes read from the cluster.
     pub(crate) bytes_read: u64,
     /// Pages whose checksum was verified.
@@ -79,6 +93,9 @@ pub(crate) struct Output {
 pub(crate) trait Prior: Sync {
     /// The file's map and the identities of its extents where they are known; `None` where it has no such file.
     fn of(&self, path: &str) -> Result<Option<(FileMap, Vec<Option<ContentId>>)>, BackupError>;
+
+    /// Is this image of a block of the file the page that the earlier backup holds, as PostgreSQL sees it?
+    fn holds(&self, entry: &Entry, block: u32, image: &Page) -> Result<bool, BackupError>;
 }
 
 /// What all workers share.
@@ -228,13 +245,18 @@ impl<'a, 'b> Worker<'a, 'b> {
         };
         let planned: u64 = task.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
         let prior = match self.shared.prior {
-            Some(prior) if task.compare => prior.of(&entry.path)?,
+            Some(prior) if task.compare != Compare::Nothing => {
+                prior.of(&entry.path)?.map(|found| (prior, found))
+            }
             _ => None,
         };
         match prior {
             None => self.store(task.file, &source, &task.ranges)?,
-            Some((map, identities)) => {
+            Some((prior, (map, identities))) => {
                 let differing = self.differing(task, &source, &map, &identities)?;
+                if let Compare::Check(named) = &task.compare {
+                    self.find_unnamed(prior, task.file, &source, &without(&differing, named))?;
+                }
                 self.store(task.file, &source, &differing)?;
             }
         }
@@ -262,7 +284,7 @@ impl<'a, 'b> Worker<'a, 'b> {
                 let start = bytes.len();
                 bytes.resize(start + (run.end - run.start) as usize * BLOCK_SIZE, 0);
                 let pages = source.read(run.start, &mut bytes[start..])?;
-                self.output.bytes_read += (pages.count * BLOCK_SIZE) as u64;
+                self.output.bytes_read += pages.bytes;
                 bytes.truncate(start + pages.count * BLOCK_SIZE);
             }
             if identities[piece.extent as usize] == Some(self.shared.repository.identity(&bytes)) {
@@ -271,6 +293,26 @@ impl<'a, 'b> Worker<'a, 'b> {
         }
         same.sort_unstable_by_key(|range| range.start);
         Ok(without(&task.ranges, &same))
+    }
+
+    /// Notes which of the blocks are other pages than the earlier backup holds: an extent differs as soon as one of its pages does.
+    fn find_unnamed(
+        &mut self,
+        prior: &dyn Prior,
+        file: usize,
+        source: &Source,
+        ranges: &[Range<u32>],
+    ) -> Result<(), BackupError> {
+        let entry = &self.shared.entries[file];
+        let mut image = [0; BLOCK_SIZE];
+        for block in ranges.iter().cloned().flatten() {
+            let read = source.read(block, &mut image)?;
+            self.output.bytes_read += read.bytes;
+            if read.count == 1 && !prior.holds(entry, block, &image)? {
+                self.output.unnamed.push(Suspect { file, block });
+            }
+        }
+        Ok(())
     }
 
     fn store(&mut self, file: usize, source: &Source, ranges: &[Range<u32>]) -> Result<(), BackupError> {
@@ -316,7 +358,7 @@ impl<'a, 'b> Worker<'a, 'b> {
         buffer: &mut [u8],
     ) -> Result<usize, BackupError> {
         let pages = source.read(block, buffer)?;
-        self.output.bytes_read += (pages.count * BLOCK_SIZE) as u64;
+        self.output.bytes_read += pages.bytes;
         if source.is_checked() {
             self.output.pages_verified += pages.count as u64;
         }

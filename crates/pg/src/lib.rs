@@ -10,7 +10,6 @@ pub mod copy;
 pub mod error;
 pub mod label;
 pub mod lsn;
-#[cfg(any(test, feature = "mask"))]
 pub mod mask;
 pub mod page;
 pub mod relfile;

@@ -1,6 +1,6 @@
 //! Two images of a page that differ only in what PostgreSQL changes without WAL are the same page.
 //!
-//! For tests that compare two copies of a cluster. Promises the masks that `wal_consistency_checking` uses: `bufmask.c` in
+//! For whoever compares two copies of a cluster. Promises the masks that `wal_consistency_checking` uses: `bufmask.c` in
 //! PostgreSQL's `src/backend/access/common`, and the `*_mask` function of each access method (`heap_mask`, `btree_mask`, ...), which
 //! agree in 14 to 18, and beyond them what no record refers to and that check therefore never sees: the cache in SP-GiST's metapage. The visibility map is compared exactly but for LSN and checksum: a wrong bit there is wrong data.
 

@@ -167,6 +167,8 @@ fn summary(backup: BackupId) -> Result<BackupSummary, Box<dyn Error>> {
         databases: Vec::new(),
         totals: Totals::default(),
         checksum_failures: Vec::new(),
+        unnamed_changes: Vec::new(),
+        trusting: 0,
         tool_version: "0".to_owned(),
         host: "example".to_owned(),
         labels: BTreeMap::new(),

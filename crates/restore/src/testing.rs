@@ -76,6 +76,8 @@ pub(crate) fn summary() -> BackupSummary {
         databases: Vec::new(),
         totals: Totals::default(),
         checksum_failures: Vec::new(),
+        unnamed_changes: Vec::new(),
+        trusting: 0,
         tool_version: "0".to_owned(),
         host: "here".to_owned(),
         labels: BTreeMap::new(),

@@ -9,13 +9,15 @@
 //! thread or child begins with the credentials of the one that started it.
 
 use crate::error::ServerError;
+use nix::unistd::{self, User};
 use rustix::{
     fs::{Gid, Uid},
-    process::{getegid, geteuid},
+    process::{DumpableBehavior, getegid, geteuid, set_dumpable_behavior},
     thread::{set_thread_gid, set_thread_groups, set_thread_uid},
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    ffi::CString,
     fmt, fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -76,27 +78,21 @@ impl Owner {
     /// The account's name, as the system's name service tells it.
     #[must_use]
     pub fn name(&self) -> Option<String> {
-        let text = run_id("-un", self.uid)?;
-        (!text.is_empty()).then_some(text)
+        let user = User::from_uid(unistd::Uid::from_raw(self.uid)).ok().flatten()?;
+        (!user.name.is_empty()).then_some(user.name)
     }
 
     /// All groups of the account; its own group alone where the account has no name.
     fn groups(self) -> Vec<Gid> {
-        let mut groups: Vec<u32> = run_id("-G", self.uid)
-            .map(|text| text.split_whitespace().filter_map(|group| group.parse().ok()).collect())
-            .unwrap_or_default();
+        let named = self.name().and_then(|name| CString::new(name).ok());
+        let own = unistd::Gid::from_raw(self.gid);
+        let groups = named.and_then(|name| unistd::getgrouplist(&name, own).ok()).unwrap_or_default();
+        let mut groups: Vec<u32> = groups.into_iter().map(unistd::Gid::as_raw).collect();
         if !groups.contains(&self.gid) {
             groups.push(self.gid);
         }
         groups.into_iter().map(Gid::from_raw).collect()
     }
-}
-
-/// Asks `id`, which knows accounts that are not in `/etc/passwd` too. Reading the name service ourselves needs C.
-fn run_id(option: &str, uid: u32) -> Option<String> {
-    let output = Command::new("id").arg(option).arg("--").arg(uid.to_string()).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| text.trim().to_owned())
 }
 
 /// What [`run_as`] did.
@@ -128,6 +124,9 @@ pub fn run_as(owner: Owner) -> Result<Became, ServerError> {
         return Err(fail(format!("{tasks} threads run already, and each would have to change")));
     }
     take_on(owner).map_err(fail)?;
+    // As if that account had started it: `/proc/self/io` and the like are closed to a process that changed accounts.
+    set_dumpable_behavior(DumpableBehavior::Dumpable)
+        .map_err(|error| fail(format!("open /proc/self again: {error}")))?;
     Ok(Became::Changed)
 }
 

@@ -3,7 +3,7 @@
 //! The archive is fed as in production, by `archive_command`, but in two steps: the server copies segments aside, and a thread of the test
 //! pushes them with `pgproof-wal`, which is what `pgproof archive push` calls.
 
-use crate::kinds::Kinds;
+use crate::kinds::{connect_to, kinds_of};
 use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind};
 use pgproof_base::NoProgress;
 use pgproof_pg::{Fork, MajorVersion, RelPath, SystemIdentifier};
@@ -11,7 +11,6 @@ use pgproof_repo::access::AccessLimits;
 use pgproof_repo::manifest::summary::ReadReason;
 use pgproof_repo::walobject::StoreOptions;
 use pgproof_repo::{CreateOptions, FileKind, PageReader, Repository, Suite, key};
-use pgproof_server::ConnectOptions;
 use pgproof_store::Directory;
 use pgproof_testkit::Postgres;
 use pgproof_wal::PushRequest;
@@ -42,12 +41,11 @@ impl Site {
     }
 
     fn backup(&self, kind: Kind) -> BackupReport {
-        let connect = ConnectOptions {
-            connection_string: Some(self.postgres.connection_string()),
-            ..ConnectOptions::default()
-        };
-        let mut cluster = Cluster::open(&connect, None).unwrap();
-        let options = BackupOptions { kind, ..BackupOptions::default() };
+        self.backup_with(BackupOptions { kind, ..BackupOptions::default() })
+    }
+
+    fn backup_with(&self, options: BackupOptions) -> BackupReport {
+        let mut cluster = Cluster::open(&connect_to(&self.postgres), None).unwrap();
         pgproof_backup::run(&self.repository, &mut cluster, &options, &NoProgress).unwrap()
     }
 
@@ -88,7 +86,7 @@ fn push_all(postgres: &Postgres, repository: &Repository, stop: Arc<AtomicBool>)
 /// Every page of every relation file of `base/` is the same in both backups, as PostgreSQL sees it: hint bits change without WAL, and
 /// an incremental backup keeps those that its base had. Free space maps are hints throughout.
 fn assert_same_relations(postgres: &Postgres, one: &PageReader, other: &PageReader) {
-    let kinds = Kinds::ask(postgres);
+    let kinds = kinds_of(postgres);
     let mut compared = 0;
     for entry in other.manifest().files() {
         let entry = entry.unwrap();
@@ -189,4 +187,59 @@ fn a_bad_page_is_named_and_its_backup_is_never_built_upon() {
 
     let next = site.backup(Kind::Auto);
     assert_eq!(next.base, Some(good.id), "a backup with bad pages must not be built upon");
+}
+
+#[test]
+fn a_backup_that_reads_everything_finds_what_wal_did_not_name() {
+    let site = Site::new(MajorVersion::V15);
+    site.postgres.load_pgbench(2).unwrap();
+    let first = site.backup(Kind::Auto);
+    churn(&site.postgres);
+    // Hint bits, which change without WAL, are no finding.
+    site.postgres.each(&["SELECT count(*) FROM pgbench_accounts", "SELECT count(*) FROM fresh"]).unwrap();
+    let trusting = site.backup(Kind::Auto);
+    assert_eq!((first.trusting, trusting.trusting), (0, 1));
+    churn_again(&site.postgres);
+    let checked = site.backup_with(BackupOptions { read_all_after: Some(1), ..BackupOptions::default() });
+    assert_eq!((checked.checked, checked.trusting, checked.base), (true, 0, Some(trusting.id)));
+    assert!(checked.is_reassuring(), "WAL named everything: {:?}", checked.unnamed_changes);
+    assert!(checked.bytes_read > checked.bytes_logical * 9 / 10, "it must read everything");
+    assert!(checked.bytes_stored < first.bytes_stored / 2, "and store what changed only");
+
+    // Something else than the server writes to a page, with a checksum that holds.
+    site.postgres.checkpoint().unwrap();
+    let path = site.postgres.value("SELECT pg_relation_filepath('pgbench_tellers')").unwrap();
+    forge(&site.postgres.pgdata().join(&path), 0);
+    let blind = site.backup(Kind::Auto);
+    assert!(blind.is_reassuring() && !blind.checked, "WAL says that the page did not change");
+    let seeing = site.backup(Kind::ReadAll);
+    let found: Vec<_> = seeing.unnamed_changes.iter().map(|page| (page.path.as_str(), page.block)).collect();
+    assert_eq!(found, [(path.as_str(), 0)]);
+    assert_eq!(seeing.unnamed_changes[0].relation.as_deref(), Some("public.pgbench_tellers"));
+    assert!(seeing.is_good() && !seeing.is_reassuring(), "it holds the page as it is now");
+    let full = site.backup(Kind::Full);
+    assert_same_relations(&site.postgres, &site.pages(&seeing), &site.pages(&full));
+}
+
+fn churn_again(postgres: &Postgres) {
+    postgres
+        .each(&[
+            "UPDATE pgbench_accounts SET abalance = abalance - 1 WHERE aid % 89 = 0",
+            "INSERT INTO fresh SELECT g, 'y' FROM generate_series(1, 30000) g",
+            "VACUUM fresh",
+        ])
+        .unwrap();
+}
+
+/// Changes the first value of the first tuple of a page behind the server's back.
+fn forge(path: &std::path::Path, block: u32) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut page = [0; 8192];
+    file.read_exact_at(&mut page, u64::from(block) * 8192).unwrap();
+    let line_pointer = u32::from_le_bytes(page[24..28].try_into().unwrap());
+    page[(line_pointer & 0x7fff) as usize + 24] ^= 1;
+    let checksum = pgproof_pg::page::checksum(&page, block);
+    page[8..10].copy_from_slice(&checksum.to_le_bytes());
+    file.write_all_at(&page, u64::from(block) * 8192).unwrap();
 }

@@ -130,14 +130,15 @@ pub(crate) fn badly_compressing(results: &mut Results) -> Result<()> {
 
 pub(crate) fn many_tables(results: &mut Results) -> Result<()> {
     let site = Site::new(Encryption::Off)?;
-    for part in 0..20 {
-        let statements = format!(
-            "DO $$ BEGIN FOR i IN {}..{} LOOP EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, v text)', i); \
-             EXECUTE format('INSERT INTO t%s SELECT g, md5(g::text) FROM generate_series(1, 20) g', i); END LOOP; END $$",
-            part * 1000,
-            part * 1000 + 999,
-        );
-        site.server.sql(&statements)?;
+    // Twenty databases of a thousand tables: made by copying, which takes a minute, where creating each table takes ten.
+    site.server.sql("CREATE DATABASE many0")?;
+    site.server.sql_in(
+        "many0",
+        "DO $$ BEGIN FOR i IN 1..1000 LOOP EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, v text)', i); \
+         EXECUTE format('INSERT INTO t%s SELECT g, md5(g::text) FROM generate_series(1, 20) g', i); END LOOP; END $$",
+    )?;
+    for copy in 1..20 {
+        site.server.sql(&format!("CREATE DATABASE many{copy} TEMPLATE many0 STRATEGY file_copy"))?;
     }
     site.server.checkpoint()?;
     let work = "full, 20,000 tables";

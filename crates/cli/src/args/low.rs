@@ -143,6 +143,9 @@ pub(crate) struct BackupArgs {
     /// Read and store everything, reuse nothing
     #[arg(long)]
     pub(crate) full: bool,
+    /// Read everything, store only what changed, and see whether WAL had named every change
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) read_all: bool,
     /// Threads that read, compress and store
     #[arg(short, long, value_name = "N")]
     pub(crate) processes: Option<u16>,

@@ -22,13 +22,18 @@ pub(crate) fn backup(args: &BackupArgs, context: &Context) -> anyhow::Result<Exi
     let report = pgproof_backup::run(&repository, &mut cluster, &options, &context.talk)?;
     context.talk.clear();
     context.printer.report("backup", &report)?;
-    Ok(if report.is_good() { Exit::Done } else { Exit::BadAnswer })
+    Ok(if report.is_reassuring() { Exit::Done } else { Exit::BadAnswer })
 }
 
 fn options(args: &BackupArgs, config: &BackupConfig) -> BackupOptions {
     let defaults = BackupOptions::default();
     BackupOptions {
-        kind: if args.full { Kind::Full } else { Kind::Auto },
+        kind: match (args.full, args.read_all) {
+            (true, _) => Kind::Full,
+            (false, true) => Kind::ReadAll,
+            (false, false) => Kind::Auto,
+        },
+        read_all_after: Some(config.read_all_after).filter(|after| *after > 0),
         fast_checkpoint: config.fast_checkpoint,
         workers: config.processes.unwrap_or(defaults.workers),
         codec: config.compression,
@@ -57,6 +62,7 @@ impl Report for BackupReport {
         page.field("page checksums", checks);
         page.field("consistent at", format!("{} on timeline {}", self.stop_lsn, self.timeline));
         render_bad_pages(self, page);
+        render_check(self, page);
         if self.base.is_some() {
             render_reasons(self, page);
         }
@@ -90,14 +96,30 @@ fn rate(bytes: u64, seconds: f64) -> String {
 
 fn render_bad_pages(report: &BackupReport, page: &mut Page) {
     for bad in &report.bad_pages {
-        let place = match (&bad.database, &bad.relation) {
-            (Some(database), Some(relation)) => format!("{relation} in database {database}"),
-            _ => bad.path.clone(),
-        };
-        page.line(format!("  bad page: {place}, fork {}, block {}", bad.fork, bad.block));
+        page.line(format!("  bad page: {bad}"));
     }
     if !report.bad_pages.is_empty() {
         page.line("  the last good backup stays; see docs/manual/backup.md, \"When pages are bad\"");
+    }
+}
+
+fn render_check(report: &BackupReport, page: &mut Page) {
+    if !report.checked {
+        return;
+    }
+    let found = match report.unnamed_changes.len() {
+        0 => "every file was read; WAL had named every change".to_owned(),
+        found => format!("every file was read; {found} pages changed that WAL did not name"),
+    };
+    page.field("check of WAL", found);
+    for changed in &report.unnamed_changes {
+        page.line(format!("  changed without WAL: {changed}"));
+    }
+    if !report.unnamed_changes.is_empty() {
+        page.line(
+            "  critical: earlier backups may hold older images of these pages; see docs/manual/backup.md,",
+        );
+        page.line("  \"When WAL did not tell\"");
     }
 }
 

@@ -72,6 +72,7 @@ struct SummaryLine {
     checksums: bool,
     pages_verified: u64,
     bad_pages: u64,
+    unnamed_changes: u64,
 }
 
 pub(crate) fn list(context: &Context) -> anyhow::Result<Exit> {
@@ -124,6 +125,7 @@ fn backup_line(backup: &CatalogBackup) -> BackupLine {
         checksums: summary.checksums,
         pages_verified: summary.totals.pages_verified,
         bad_pages: summary.checksum_failures.len() as u64,
+        unnamed_changes: summary.unnamed_changes.len() as u64,
     });
     BackupLine {
         id: backup.id,
@@ -239,6 +241,9 @@ impl BackupLine {
             (BackupState::Published, _) => vec!["no page checksums".to_owned()],
             (state, _) => vec![repository::describe(state)],
         };
+        if let Some(found) = self.summary.as_ref().map(|s| s.unnamed_changes).filter(|found| *found > 0) {
+            parts.push(format!("found {found} pages changed without WAL"));
+        }
         if self.marked.is_some() {
             parts.push("to be removed".to_owned());
         }

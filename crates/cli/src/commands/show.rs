@@ -88,8 +88,10 @@ fn render_checks(page: &mut Page, summary: &BackupSummary) {
     };
     page.field("page checksums", checks);
     for bad in &summary.checksum_failures {
-        let relation = bad.relation.as_deref().unwrap_or(&bad.path);
-        page.line(format!("    bad page: {relation}, fork {}, block {}", bad.fork, bad.block));
+        page.line(format!("    bad page: {bad}"));
+    }
+    for changed in &summary.unnamed_changes {
+        page.line(format!("    changed without WAL: {changed}"));
     }
 }
 

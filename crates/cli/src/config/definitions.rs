@@ -342,6 +342,16 @@ pub(crate) static KEYS: &[Key] = &[
     },
     Key {
         section: Section::Backup,
+        name: "read_all_after",
+        kind: Kind::Integer { min: 0, max: 1_000_000 },
+        otherwise: Otherwise::Value("30"),
+        variable: None,
+        example: "30",
+        doc: "After so many backups that read only what WAL names, one reads everything and sees whether WAL had named every change. 0 for \
+              never.",
+    },
+    Key {
+        section: Section::Backup,
         name: "pack_size",
         kind: Kind::Size { min: 1 << 20, max: 1 << 30 },
         otherwise: Otherwise::Value("32MB"),

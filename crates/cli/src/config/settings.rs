@@ -53,6 +53,7 @@ pub(crate) struct BackupConfig {
     pub(crate) compression: Codec,
     pub(crate) fast_checkpoint: bool,
     pub(crate) archive_timeout: Duration,
+    pub(crate) read_all_after: u32,
     pub(crate) pack_size: Bytes,
 }
 
@@ -232,6 +233,7 @@ fn backup(settings: &Settings) -> Result<BackupConfig, ConfigError> {
         compression: fixed(settings, section, "compression")?,
         fast_checkpoint: fixed(settings, section, "fast_checkpoint")?,
         archive_timeout: fixed(settings, section, "archive_timeout")?,
+        read_all_after: u32::try_from(fixed::<i64>(settings, section, "read_all_after")?).unwrap_or(u32::MAX),
         pack_size: fixed(settings, section, "pack_size")?,
     })
 }

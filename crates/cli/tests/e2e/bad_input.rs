@@ -102,9 +102,16 @@ fn find(directory: &Path, name: &str) -> Result<std::path::PathBuf> {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_fails_the_backup_by_name() -> Result<()> {
+fn what_cannot_be_backed_up_fails_the_backup_by_name() -> Result<()> {
     let scene = Scene::initialised()?;
     let good = scene.pgproof(&["backup", "--json"])?.succeeded()?.json()?;
+    // As the kernel counts, also where root has become the owner of the data directory.
+    let number = |pointer: &str| good.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let (planned, counted) = (number("/report/bytes_read"), number("/report/process_io/read_chars"));
+    assert!(
+        planned > 1 << 20 && counted >= planned && counted < 2 * planned,
+        "{planned} by plan, {counted} by kernel"
+    );
     let path = scene.server.pgdata().join("base/1/999999");
     fs::write(&path, [0; 8192])?;
     scene.server.account().own(&path)?;
@@ -112,6 +119,15 @@ fn a_file_that_cannot_be_read_fails_the_backup_by_name() -> Result<()> {
     let ran = scene.pgproof(&["backup"])?;
     fs::remove_file(&path)?;
     assert!(ran.code == 3 && ran.stderr.contains("base/1/999999"), "{}{}", ran.stdout, ran.stderr);
+    scene.server.each(&["SET allow_in_place_tablespaces = on", "CREATE TABLESPACE inside LOCATION ''"])?;
+    let ran = scene.pgproof(&["backup"])?;
+    assert!(
+        ran.code == 3 && ran.stderr.contains("is an in-place tablespace"),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
+    scene.server.sql("DROP TABLESPACE inside")?;
     let show = scene.pgproof(&["show", "--json", good["report"]["id"].as_str().unwrap_or_default()])?;
     show.succeeded()?;
     scene.pgproof(&["backup"])?.succeeded()?;

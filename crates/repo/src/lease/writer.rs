@@ -117,28 +117,22 @@ impl WriterLease {
         self.beat.record()
     }
 
-    /// Builds on these backups instead.
+    /// Builds on these backups instead, and says from where WAL must stay.
     ///
     /// # Errors
-    /// [`Error::BackupGone`] when one was marked for removal or is gone; the lease then names none.
-    pub fn build_on(&self, kind: &str, bases: Vec<BackupId>) -> Result<()> {
+    /// [`Error::BackupGone`] when one was marked for removal or is gone; the lease then names none. [`Error::Store`],
+    /// [`Error::LeaseLost`].
+    pub fn build_on(&self, kind: &str, bases: Vec<BackupId>, wal: WalNeeded) -> Result<()> {
         let wanted = bases.clone();
         self.beat.change(|record| {
             record.bases = bases;
+            record.wal = Some(wal);
             kind.clone_into(&mut record.kind);
         })?;
         self.check_bases(&wanted).inspect_err(|_| {
             // Naming a backup that goes away would only delay its removal, so a failure here may be passed over.
             drop(self.beat.change(|record| record.bases.clear()));
         })
-    }
-
-    /// Says from where WAL must stay.
-    ///
-    /// # Errors
-    /// [`Error::Store`], [`Error::LeaseLost`].
-    pub fn need_wal(&self, wal: WalNeeded) -> Result<()> {
-        self.beat.change(|record| record.wal = Some(wal))
     }
 
     /// Says early that the backup cannot be published any more: the lease is someone else's, or the backup was revoked.

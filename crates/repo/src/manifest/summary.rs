@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use pgproof_pg::{Lsn, SystemIdentifier, TimelineId, WalLevel};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Whether a backup read everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -78,7 +79,14 @@ pub struct BackupSummary {
     pub totals: Totals,
     /// Pages that failed their checksum. A backup that has any is no base, and no good backup.
     #[serde(default)]
-    pub checksum_failures: Vec<ChecksumFailure>,
+    pub checksum_failures: Vec<PagePlace>,
+    /// Pages that were not as in the backup before though no WAL named them: that backup, and others since the last that read
+    /// everything, may hold older images of them. This one has read them.
+    #[serde(default)]
+    pub unnamed_changes: Vec<PagePlace>,
+    /// Backups in a row, this one included, that trusted WAL to name what changed. 0: it has read everything.
+    #[serde(default)]
+    pub trusting: u32,
 
     /// Version of pgproof that took it.
     pub tool_version: String,
@@ -201,6 +209,8 @@ pub enum ReadReason {
     Wal,
     /// WAL of the time between is not known, so contents were compared.
     Gap,
+    /// Contents were compared to see whether WAL had named every change.
+    Check,
     /// WAL shows that it did not change: not read.
     Reused,
 }
@@ -216,9 +226,9 @@ pub struct ReasonTotal {
     pub bytes_read: u64,
 }
 
-/// A page that failed its checksum however often it was read.
+/// A page, by its file and, where the server could be asked, by its relation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChecksumFailure {
+pub struct PagePlace {
     /// The file, relative to the data directory.
     pub path: String,
     /// Database, where it could be asked.
@@ -229,4 +239,14 @@ pub struct ChecksumFailure {
     pub fork: String,
     /// Block number in the fork.
     pub block: u32,
+}
+
+impl fmt::Display for PagePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.database, &self.relation) {
+            (Some(database), Some(relation)) => write!(f, "{relation} in database {database}")?,
+            _ => f.write_str(&self.path)?,
+        }
+        write!(f, ", fork {}, block {}", self.fork, self.block)
+    }
 }

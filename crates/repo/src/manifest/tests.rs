@@ -56,6 +56,8 @@ pub(crate) fn summary() -> BackupSummary {
         databases: Vec::new(),
         totals: Totals::default(),
         checksum_failures: Vec::new(),
+        unnamed_changes: Vec::new(),
+        trusting: 0,
         tool_version: "0.1.0".to_owned(),
         host: "db1".to_owned(),
         labels: BTreeMap::new(),
@@ -179,7 +181,11 @@ fn opening_takes_one_request_and_a_file_one_more() {
     assert!(gets() <= before + 2);
     let opened = gets();
     manifest.file("base/00000003").unwrap().unwrap();
-    assert_eq!(gets(), opened + 1);
+    for number in [0_usize, 3, 31, 32, 33, 100] {
+        assert_eq!(manifest.file(&entries[number].path).unwrap().as_ref(), Some(&entries[number]));
+    }
+    assert_eq!(manifest.file("base/00000003x").unwrap(), None);
+    assert_eq!(gets(), opened + 1, "a chunk that was read is remembered");
     assert_eq!(manifest.files().count(), entries.len());
 }
 

@@ -1,15 +1,14 @@
 //! Repositories for this crate's tests: in memory or in a directory, sealed or not.
 
 mod cut;
+mod powercut;
 
 pub(crate) use cut::Cut;
 
 use crate::codec::{Codec, Encoder};
 use crate::layout::{BackupId, Lineage, PackNumber};
 use crate::lease::{LeaseTimes, WalNeeded, WriterClaim, WriterLease};
-use crate::manifest::summary::{
-    BackupKind, BackupSummary, ChecksumFailure, DataDirectory, ServerSettings, Totals,
-};
+use crate::manifest::summary::{BackupKind, BackupSummary, DataDirectory, PagePlace, ServerSettings, Totals};
 use crate::manifest::{FileEntry, FileKind, Manifest, ManifestInfo, ManifestWriter, PackTable};
 use crate::map::{ExtentRef, FileMap};
 use crate::pack::{PackPiece, PackWriter};
@@ -124,6 +123,11 @@ pub(crate) fn begin(repository: &Repository, spec: &Spec) -> Result<WriterLease>
     WriterLease::take(repository, lineage().backup(fresh_id()), claim, times)
 }
 
+/// The content of a file that [`write`] stores anew.
+pub(crate) fn pages_of(spec: &Spec, file: usize) -> Vec<u8> {
+    (0..2 * 8192_u64).map(|n| (n * spec.segment + file as u64) as u8).collect()
+}
+
 /// Writes one pack of its own and, for an incremental backup, a manifest that uses the base's packs too.
 pub(crate) fn write(repository: &Repository, id: BackupId, spec: &Spec) -> Result<ManifestInfo> {
     let system = lineage().system();
@@ -131,7 +135,7 @@ pub(crate) fn write(repository: &Repository, id: BackupId, spec: &Spec) -> Resul
     let mut encoder = Encoder::new(Codec::Zstd { level: 1 })?;
     let mut places = Vec::new();
     for (at, path) in ["base/5/1", "base/5/2"].into_iter().enumerate() {
-        let pages: Vec<u8> = (0..2 * 8192_u64).map(|n| (n * spec.segment + at as u64) as u8).collect();
+        let pages = pages_of(spec, at);
         let piece = PackPiece { file: path, pages: 2, blocks: std::slice::from_ref(&(0..2)) };
         places.push(pack.append(&mut encoder, &pages, repository.identity(&pages), &[piece])?);
     }
@@ -167,28 +171,32 @@ pub(crate) fn publish(repository: &Repository, spec: &Spec) -> BackupId {
 
 /// Archives segments of 1 MB on timeline 1.
 pub(crate) fn archive(repository: &Repository, numbers: impl IntoIterator<Item = u64>) {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, size) = (dir.path().join("segment"), Spec::segment_size());
     for number in numbers {
-        std::fs::write(&path, wal_bytes(size, number, number)).unwrap();
-        let segment = SegmentName::new(TimelineId(1), SegmentNumber(number));
-        let name = ArchiveName::Segment(segment.file_name(size));
-        let source = PushSource { path: &path, name: &name, segment_size: size };
-        let pushed =
-            PushedBy { at: Timestamp::UNIX_EPOCH, host: "test".into(), pgdata: "/data".into(), epoch: 0 };
-        store_segment(repository, lineage(), source, pushed, StoreOptions::default()).unwrap();
+        archive_one(repository, number).unwrap();
     }
+}
+
+/// The name of segment `number` on timeline 1.
+pub(crate) fn segment_name(number: u64) -> ArchiveName {
+    let segment = SegmentName::new(TimelineId(1), SegmentNumber(number));
+    ArchiveName::Segment(segment.file_name(Spec::segment_size()))
+}
+
+/// Archives one segment.
+pub(crate) fn archive_one(repository: &Repository, number: u64) -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, segment_size) = (dir.path().join("segment"), Spec::segment_size());
+    std::fs::write(&path, wal_bytes(segment_size, number, number)).unwrap();
+    let source = PushSource { path: &path, name: &segment_name(number), segment_size };
+    let pushed =
+        PushedBy { at: Timestamp::UNIX_EPOCH, host: "test".into(), pgdata: "/data".into(), epoch: 0 };
+    store_segment(repository, lineage(), source, pushed, StoreOptions::default()).map(drop)
 }
 
 fn summary(id: BackupId, spec: &Spec) -> BackupSummary {
     let at = Timestamp::from_second(spec.stopped).unwrap();
-    let failure = ChecksumFailure {
-        path: "base/5/1".into(),
-        database: None,
-        relation: None,
-        fork: "main".into(),
-        block: 1,
-    };
+    let failure =
+        PagePlace { path: "base/5/1".into(), database: None, relation: None, fork: "main".into(), block: 1 };
     BackupSummary {
         id,
         system: lineage().system(),
@@ -223,6 +231,8 @@ fn summary(id: BackupId, spec: &Spec) -> BackupSummary {
         databases: Vec::new(),
         totals: Totals::default(),
         checksum_failures: if spec.good { Vec::new() } else { vec![failure] },
+        unnamed_changes: Vec::new(),
+        trusting: 0,
         tool_version: "0.1.0".into(),
         host: "test".into(),
         labels: BTreeMap::new(),

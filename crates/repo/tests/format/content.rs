@@ -132,6 +132,8 @@ pub(crate) fn summary() -> BackupSummary {
             ..Totals::default()
         },
         checksum_failures: Vec::new(),
+        unnamed_changes: Vec::new(),
+        trusting: 0,
         tool_version: "0.1.0".to_owned(),
         host: "db1".to_owned(),
         labels: BTreeMap::from([("ticket".to_owned(), "42".to_owned())]),

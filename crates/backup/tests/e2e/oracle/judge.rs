@@ -4,7 +4,7 @@
 //! files are read anyway, because its number may belong to another relation by the time of the next backup.
 
 use super::copy::Copy;
-use crate::kinds::Kinds;
+use pgproof_backup::Kinds;
 use pgproof_pg::page::pages;
 use pgproof_pg::wal::{Change, JoinedChanges};
 use pgproof_pg::{Fork, RelFork, Relation};

@@ -4,7 +4,8 @@
 //! pages emptied but not yet cut off, transactions prepared that drop and create.
 
 use super::copy::Copy;
-use crate::kinds::Kinds;
+use crate::kinds::kinds_of;
+use pgproof_backup::Kinds;
 use pgproof_pg::{MajorVersion, Relation};
 use pgproof_testkit::{Postgres, StopMode};
 use rand::Rng;
@@ -52,7 +53,7 @@ impl Workload<'_> {
             self.each(&step.iter().map(String::as_str).collect::<Vec<_>>());
         }
         let aborted = self.abort();
-        let kinds = Kinds::ask(self.postgres);
+        let kinds = kinds_of(self.postgres);
         self.postgres.stop(StopMode::Fast).unwrap();
         (first, Copy::read(self.postgres.pgdata()), kinds, aborted)
     }
