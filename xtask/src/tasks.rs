@@ -31,7 +31,8 @@ pub(crate) fn demo() -> Result<()> {
     on_disk(&mut Command::new(&demo), &demo)
 }
 
-/// Compares with other tools, on a release build: every figure that README and issues name. Takes about half an hour.
+/// Compares with other tools, on a release build: every figure that README and issues name. Takes over an hour on two slow
+/// cores, most of it pgBackRest with 20,000 tables.
 pub(crate) fn bench() -> Result<()> {
     install()?;
     install_packages(&[("/usr/bin/pgbackrest", "pgbackrest"), ("/usr/bin/zstd", "zstd")])?;

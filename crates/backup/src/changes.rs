@@ -55,9 +55,11 @@ impl Changed {
         &self.gaps
     }
 
-    /// Does WAL tell of a change to this block of a file? Where WAL says nothing it may.
-    pub(crate) fn names(&self, entry: &Entry, block: u32) -> bool {
-        !self.gaps.is_empty() || self.touched(entry).names(block)
+    /// Can WAL have changed this page? Where WAL says nothing it can.
+    pub(crate) fn names(&self, (fork, block): Page) -> bool {
+        !self.gaps.is_empty()
+            || self.joined.database_rewritten(fork.tablespace, fork.database)
+            || self.joined.of(&fork).names(block)
     }
 
     /// What happened to one file.

@@ -107,19 +107,6 @@ fn changed_blocks(named: &[u32], from: Option<u32>, prior: u32, now: u32) -> Dec
     Decision { reason: Reason::Wal, read: Read::Blocks(ranges) }
 }
 
-impl Touched {
-    /// Does WAL tell of a change to this block, counted from the file's own begin?
-    pub fn names(&self, block: u32) -> bool {
-        match self {
-            Self::Unknown | Self::Nothing => false,
-            Self::Everything => true,
-            Self::Blocks { blocks, from } => {
-                blocks.binary_search(&block).is_ok() || from.is_some_and(|from| block >= from)
-            }
-        }
-    }
-}
-
 /// Widens `ranges` to whole regions of [`EXTENT_PAGES`] blocks where the pages of a region would otherwise come from more than
 /// `fragments_max` extents. `fragments` counts the extents that hold a region in the earlier backup.
 pub fn widen(

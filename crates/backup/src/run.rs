@@ -78,8 +78,7 @@ pub fn run(
         // Only WAL tells whether replay mends them, and whether they changed while they were copied.
         wait_for_wal(cluster)?;
         acquitted = copied.judge_suspects(&work, repository, cluster, (start_lsn, &stopped), timeline)?;
-        let changed = changes::observe(repository, cluster, &begun.history, start_lsn, stopped.stop)?;
-        copied.unnamed.retain(|page| !changed.names(&work.entries[page.file], page.block));
+        copied.judge_unnamed(&work, repository, cluster, &begun.history, (start_lsn, &stopped))?;
     }
     stages.wal_s = lap.take();
 
@@ -383,6 +382,24 @@ impl Copied {
             bytes_salvaged: sum(|output| output.bytes_salvaged),
             pages_verified: sum(|output| output.pages_verified),
         }
+    }
+
+    /// Drops unnamed pages that the server changed, with WAL, while they were copied.
+    fn judge_unnamed(
+        &mut self,
+        work: &Work,
+        repository: &Repository,
+        cluster: &Cluster,
+        history: &pgproof_pg::TimelineHistory,
+        (start, stopped): (pgproof_pg::Lsn, &StoppedBackup),
+    ) -> Result<(), BackupError> {
+        if self.unnamed.is_empty() {
+            return Ok(());
+        }
+        let changed = changes::observe(repository, cluster, history, start, stopped.stop)?;
+        let page_of = |page| suspects::page_of(page, &work.entries);
+        self.unnamed.retain(|&page| page_of(page).is_none_or(|page| !changed.names(page)));
+        Ok(())
     }
 
     /// Drops suspects that replay mends; returns how many.

@@ -1,6 +1,6 @@
 //! `archive push`, one process a segment as PostgreSQL calls it.
 
-use crate::measure;
+use crate::measure::{self, ROUNDS};
 use crate::results::Results;
 use crate::site::{Encryption, Site};
 use anyhow::{Result, ensure};
@@ -8,7 +8,6 @@ use std::fs;
 
 /// Segments in a row at most; CPU time is counted in hundredths of a second.
 const SEGMENTS: usize = 10;
-const ROUNDS: usize = 3;
 
 /// Full segments of pgbench's WAL, pushed by each contestant into an archive that lacks them.
 pub(crate) fn push(results: &mut Results) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Backups and restores: full and incremental, of data that compresses well and badly, of few files and many.
 
-use crate::measure::{Sample, median, size_of};
+use crate::measure::{ROUNDS, Sample, median, size_of};
 use crate::results::Results;
 use crate::site::{Encryption, Site};
 use anyhow::{Context, Result};
@@ -8,9 +8,6 @@ use pgproof_testkit::Postgres;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-
-/// Rounds of each contest.
-const ROUNDS: usize = 3;
 
 fn scale() -> u32 {
     std::env::var("PGPROOF_BENCH_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(100)

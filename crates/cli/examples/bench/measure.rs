@@ -6,6 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// Rounds of each contest.
+pub(crate) const ROUNDS: usize = 3;
+
 /// What one run took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
