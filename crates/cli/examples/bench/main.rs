@@ -1,8 +1,9 @@
 //! The benchmark behind `make bench`: pgproof beside Debian's pgBackRest, `pg_basebackup` and `tar | zstd`, on the same cluster in the same
 //! run, with the same codec, level and number of processes.
 //!
-//! Every contestant runs in turn, three rounds, with all earlier writes synced before each; medians count. `bench/RESULTS.md` is written from
-//! the samples, which stand in it. `PGPROOF_BENCH=full,push` runs parts; `PGPROOF_BENCH_SCALE` is pgbench's scale (100, about 1.5 GB).
+//! Every contestant runs in turn, three rounds (the others one where each takes minutes), with all earlier writes synced before each;
+//! medians count. `bench/RESULTS.md` is written from the samples, which stand in it. `PGPROOF_BENCH=full,push` runs parts;
+//! `PGPROOF_BENCH_SCALE` is pgbench's scale (100, about 1.5 GB).
 
 #![allow(clippy::print_stdout, reason = "this is a program that shows something")]
 

@@ -23,6 +23,7 @@ pub(crate) enum Encryption {
 pub(crate) struct Site {
     pub(crate) server: Postgres,
     program: PathBuf,
+    system_identifier: String,
 }
 
 impl Site {
@@ -38,7 +39,8 @@ impl Site {
         ];
         let server =
             settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value)).start()?;
-        let site = Self { server, program: Pgproof::new()?.binary().to_owned() };
+        let system_identifier = server.value("SELECT system_identifier FROM pg_control_system()")?;
+        let site = Self { server, program: Pgproof::new()?.binary().to_owned(), system_identifier };
         let (data, repository) =
             (site.server.pgdata().display().to_string(), site.repository().display().to_string());
         let mut init =
@@ -57,8 +59,17 @@ impl Site {
         self.server.ground().join("repository")
     }
 
+    /// Where backups are stored, without the WAL that `archive_command` stores meanwhile.
+    fn backups(&self) -> PathBuf {
+        self.repository().join(&self.system_identifier).join("backup")
+    }
+
     pub(crate) fn pgbackrest_repository(&self) -> PathBuf {
         self.server.ground().join("pgbackrest")
+    }
+
+    fn pgbackrest_backups(&self) -> PathBuf {
+        self.pgbackrest_repository().join("backup")
     }
 
     fn set_up_pgbackrest(&self, encryption: Encryption) -> Result<()> {
@@ -145,7 +156,7 @@ impl Site {
 
     pub(crate) fn backup(&self, more: &[&str]) -> Result<(Sample, Value)> {
         let command = self.pgproof(&[&["backup", "--json", "-p", PROCESSES], more].concat());
-        let (sample, done) = measure::run(command, Some(&self.repository()))?;
+        let (sample, done) = measure::run(command, Some(&self.backups()))?;
         let report = serde_json::from_str(&done.stdout).context("the report of backup is no JSON")?;
         Ok((sample, report))
     }
@@ -153,9 +164,24 @@ impl Site {
     pub(crate) fn pgbackrest_backup(&self, kind: &str) -> Result<Sample> {
         let command = self.pgbackrest(&[&format!("--type={kind}"), "backup"]);
         fs::write(self.pgbackrest_is_measured(), "")?;
-        let measured = measure::run(command, Some(&self.pgbackrest_repository()));
+        let measured = measure::run(command, Some(&self.pgbackrest_backups()));
         fs::remove_file(self.pgbackrest_is_measured())?;
         Ok(measured?.0)
+    }
+
+    /// What no backup can do without: `pg_backup_start` and `pg_backup_stop`, with nothing between them and no wait for the archive.
+    pub(crate) fn start_and_stop(&self) -> Result<Sample> {
+        let mut command = Command::new(self.server.bin().join("psql"));
+        command.args([
+            "--no-psqlrc",
+            "--quiet",
+            "--output=/dev/null",
+            "--command=SELECT pg_backup_start('bench', fast => true)",
+            "--command=SELECT pg_backup_stop(wait_for_archive => false)",
+        ]);
+        command.envs(self.server.environment()).current_dir("/");
+        self.server.account().apply(&mut command);
+        Ok(measure::run(command, None)?.0)
     }
 
     /// Compressed tar files by the server's own means.
