@@ -171,7 +171,10 @@ fn no_change(site: &Site, work: &str, peer_rounds: usize, results: &mut Results)
 
 pub(crate) fn incrementals(results: &mut Results) -> Result<()> {
     let site = Site::new(Encryption::Off)?;
-    load_accounts(&site.server, scale())?;
+    // Twice as much: what the others read grows with the cluster, and incremental backups are for big ones.
+    load_accounts(&site.server, scale() * 2)?;
+    let megabytes = size_of(&site.server.pgdata().join("base"))? / 1_000_000;
+    results.note(format!("cluster of pgbench for incremental backups: {megabytes} MB, without pg_wal"));
     site.backup(&["--full"])?;
     site.pgbackrest_backup("full")?;
     no_change(&site, "incremental, no change", ROUNDS, results)?;
