@@ -3,7 +3,7 @@
 use crate::measure::{ROUNDS, Sample, median, size_of};
 use crate::results::Results;
 use crate::site::{Encryption, Site};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use pgproof_testkit::Postgres;
 use std::fs;
 use std::path::Path;
@@ -49,6 +49,10 @@ fn full_contest(site: &Site, work: &str, peer_rounds: usize, results: &mut Resul
             continue;
         }
         results.add(work, "pgbackrest", site.pgbackrest_backup("full")?);
+        if site.encryption == Encryption::On {
+            continue;
+        }
+        // These do not encrypt.
         let into = site.empty("basebackup")?;
         results.add(work, "pg_basebackup", site.pg_basebackup(&into)?);
         let into = site.empty("tar")?;
@@ -171,10 +175,7 @@ fn no_change(site: &Site, work: &str, peer_rounds: usize, results: &mut Results)
 
 pub(crate) fn incrementals(results: &mut Results) -> Result<()> {
     let site = Site::new(Encryption::Off)?;
-    // Twice as much: what the others read grows with the cluster, and incremental backups are for big ones.
-    load_accounts(&site.server, scale() * 2)?;
-    let megabytes = size_of(&site.server.pgdata().join("base"))? / 1_000_000;
-    results.note(format!("cluster of pgbench for incremental backups: {megabytes} MB, without pg_wal"));
+    load_accounts(&site.server, scale())?;
     site.backup(&["--full"])?;
     site.pgbackrest_backup("full")?;
     no_change(&site, "incremental, no change", ROUNDS, results)?;
@@ -198,6 +199,7 @@ fn scattered(site: &Site, results: &mut Results) -> Result<()> {
             .pointer("/report/bytes_logical")
             .and_then(serde_json::Value::as_f64)
             .context("bytes_logical")?;
+        ensure!(ours.stored_bytes > 0, "nothing was stored: is it measured where backups are?");
         #[allow(clippy::cast_precision_loss, reason = "ratios")]
         against_changed.push(ours.stored_bytes as f64 / changed as f64);
         #[allow(clippy::cast_precision_loss, reason = "ratios")]

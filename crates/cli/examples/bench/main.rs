@@ -23,10 +23,11 @@ const PARTS: [Part; 8] = [
     ("full", backups::compressible),
     ("random", backups::badly_compressing),
     ("incremental", backups::incrementals),
-    ("tables", backups::many_tables),
     ("push", archive::push),
     ("throughput", backups::throughput_left),
     ("pages", pages::random_pages),
+    // Last, because it takes as long as all the others.
+    ("tables", backups::many_tables),
     (LARGE, backups::large),
 ];
 

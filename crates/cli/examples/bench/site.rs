@@ -3,6 +3,7 @@
 use crate::measure::{self, Sample};
 use anyhow::{Context, Result};
 use pgproof_pg::MajorVersion;
+use pgproof_server::find;
 use pgproof_testkit::{Pgproof, Postgres};
 use serde_json::Value;
 use std::fs;
@@ -24,6 +25,7 @@ pub(crate) struct Site {
     pub(crate) server: Postgres,
     program: PathBuf,
     system_identifier: String,
+    pub(crate) encryption: Encryption,
 }
 
 impl Site {
@@ -39,8 +41,10 @@ impl Site {
         ];
         let server =
             settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value)).start()?;
-        let system_identifier = server.value("SELECT system_identifier FROM pg_control_system()")?;
-        let site = Self { server, program: Pgproof::new()?.binary().to_owned(), system_identifier };
+        // SQL shows it as a signed number.
+        let system_identifier = find::control_file(server.pgdata())?.system_identifier.to_string();
+        let site =
+            Self { server, program: Pgproof::new()?.binary().to_owned(), system_identifier, encryption };
         let (data, repository) =
             (site.server.pgdata().display().to_string(), site.repository().display().to_string());
         let mut init =
