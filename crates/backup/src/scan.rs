@@ -8,12 +8,9 @@ use crate::error::BackupError;
 use crate::exclude::{self, Verdict};
 use pgproof_pg::{Fork, RelPath};
 use std::collections::HashSet;
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::UNIX_EPOCH;
 
 /// What kind of directory entry was found.
@@ -53,62 +50,24 @@ pub struct Scan {
     pub skipped: Vec<String>,
 }
 
-/// Threads that look at directories: nearly all of it is the kernel's work on one `stat` a file, and the wait for a cold disk.
-const THREADS: usize = 4;
-
 /// Reads the whole tree below `pgdata` and its tablespaces.
 pub fn scan(pgdata: &Path, version_directory: &str) -> Result<Scan, BackupError> {
     let mut scan = Scan::default();
-    let mut level = vec![String::new()];
-    while !level.is_empty() {
-        let found = read_level(pgdata, &level, version_directory)?;
-        level.clear();
-        for Found { scan: part, pending } in found {
-            scan.entries.extend(part.entries);
-            scan.skipped.extend(part.skipped);
-            level.extend(pending);
-        }
+    let mut pending = vec![String::new()];
+    while let Some(directory) = pending.pop() {
+        read_directory(pgdata, &directory, version_directory, &mut scan, &mut pending)?;
     }
     scan.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    scan.skipped.sort_unstable();
     leave_out_unlogged(&mut scan.entries);
     Ok(scan)
-}
-
-/// What one thread found in directories of one depth, and the directories below them.
-#[derive(Debug, Default)]
-struct Found {
-    scan: Scan,
-    pending: Vec<String>,
-}
-
-fn read_level(
-    pgdata: &Path,
-    directories: &[String],
-    version_directory: &str,
-) -> Result<Vec<Found>, BackupError> {
-    let next = AtomicUsize::new(0);
-    let read = || {
-        let mut found = Found::default();
-        while let Some(directory) = directories.get(next.fetch_add(1, Ordering::Relaxed)) {
-            read_directory(pgdata, directory, version_directory, &mut found)?;
-        }
-        Ok(found)
-    };
-    thread::scope(|scope| {
-        let others: Vec<_> = (1..THREADS.min(directories.len())).map(|_| scope.spawn(&read)).collect();
-        let own = read();
-        let others =
-            others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        std::iter::once(own).chain(others).collect()
-    })
 }
 
 fn read_directory(
     pgdata: &Path,
     directory: &str,
     version_directory: &str,
-    found: &mut Found,
+    scan: &mut Scan,
+    pending: &mut Vec<String>,
 ) -> Result<(), BackupError> {
     let absolute = pgdata.join(directory);
     let listing = match fs::read_dir(&absolute) {
@@ -125,31 +84,30 @@ fn read_directory(
             .into_string()
             .map_err(|name| BackupError::NameNotText { directory: absolute.clone(), name })?;
         let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
-        read_entry(&item, path, version_directory, found)?;
+        read_entry(&item.path(), path, version_directory, scan, pending)?;
     }
     Ok(())
 }
 
 fn read_entry(
-    item: &DirEntry,
+    absolute: &Path,
     path: String,
     version_directory: &str,
-    found: &mut Found,
+    scan: &mut Scan,
+    pending: &mut Vec<String>,
 ) -> Result<(), BackupError> {
     let verdict = exclude::judge(&path);
     if verdict == Verdict::Skip {
         return Ok(());
     }
-    let absolute = &item.path();
-    // By its name in the open directory: walking the whole path again for each file would take twice as long. Follows no link.
-    let Some(mut metadata) = present(absolute, item.metadata())? else { return Ok(()) };
+    let Some(mut metadata) = present(absolute, fs::symlink_metadata(absolute))? else { return Ok(()) };
     // pg_wal, pg_stat_tmp and the like may be links to another disk: the copy holds a plain directory.
     if verdict == Verdict::EmptyDirectory && metadata.is_symlink() {
         let Some(target) = present(absolute, fs::metadata(absolute))? else { return Ok(()) };
         metadata = target;
     }
     if let Some(oid) = path.strip_prefix("pg_tblspc/").filter(|rest| !rest.contains('/')) {
-        return read_tablespace(absolute, oid, version_directory, &metadata, found);
+        return read_tablespace(absolute, oid, version_directory, &metadata, scan, pending);
     }
     let kind = match metadata.file_type() {
         kind if kind.is_dir() => EntryKind::Directory,
@@ -163,7 +121,7 @@ fn read_entry(
             debug_assert!(
                 kind.is_socket() || kind.is_fifo() || kind.is_block_device() || kind.is_char_device()
             );
-            found.scan.skipped.push(path);
+            scan.skipped.push(path);
             return Ok(());
         }
     };
@@ -175,9 +133,9 @@ fn read_entry(
         return Ok(());
     }
     if kind == EntryKind::Directory && verdict == Verdict::Keep {
-        found.pending.push(path.clone());
+        pending.push(path.clone());
     }
-    found.scan.entries.push(entry(path, kind, &metadata, relation));
+    scan.entries.push(entry(path, kind, &metadata, relation));
     Ok(())
 }
 
@@ -187,7 +145,8 @@ fn read_tablespace(
     oid: &str,
     version_directory: &str,
     metadata: &fs::Metadata,
-    found: &mut Found,
+    scan: &mut Scan,
+    pending: &mut Vec<String>,
 ) -> Result<(), BackupError> {
     if oid.parse::<u32>().is_err() {
         return Ok(());
@@ -198,8 +157,8 @@ fn read_tablespace(
     let path = format!("pg_tblspc/{oid}/{version_directory}");
     let inside: PathBuf = absolute.join(version_directory);
     if let Some(metadata) = present(&inside, fs::metadata(&inside))? {
-        found.scan.entries.push(entry(path.clone(), EntryKind::Directory, &metadata, None));
-        found.pending.push(path);
+        scan.entries.push(entry(path.clone(), EntryKind::Directory, &metadata, None));
+        pending.push(path);
     }
     Ok(())
 }
