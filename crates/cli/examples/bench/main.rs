@@ -2,8 +2,8 @@
 //! run, with the same codec, level and number of processes.
 //!
 //! Every contestant runs in turn, three rounds (the others one where each takes minutes), with all earlier writes synced before each;
-//! medians count. `bench/RESULTS.md` is written from the samples, which stand in it. `PGPROOF_BENCH=full,push` runs parts;
-//! `PGPROOF_BENCH_SCALE` is pgbench's scale (100, about 1.5 GB).
+//! medians count. `bench/RESULTS.md` is written from the samples, which stand in it. `PGPROOF_BENCH=full,push` runs parts
+//! and writes a file of their names; `PGPROOF_BENCH_SCALE` is pgbench's scale (100, about 1.5 GB).
 
 #![allow(clippy::print_stdout, reason = "this is a program that shows something")]
 
@@ -31,13 +31,13 @@ const PARTS: [Part; 8] = [
     (LARGE, backups::large),
 ];
 
-/// Runs only when it is named: it takes half an hour and 45 GB of disk.
+/// Runs only when it is named: it takes a quarter of an hour and 45 GB of disk.
 const LARGE: &str = "large";
 
 fn main() -> Result<()> {
     let wanted = std::env::var("PGPROOF_BENCH").ok();
     let wanted: Option<Vec<&str>> = wanted.as_deref().map(|names| names.split(',').collect());
-    let mut results = Results::new()?;
+    let mut results = Results::new(wanted.as_deref())?;
     for (name, part) in PARTS {
         if wanted.as_ref().map_or(name != LARGE, |wanted| wanted.contains(&name)) {
             println!("\n== {name}");

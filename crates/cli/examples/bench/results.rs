@@ -1,4 +1,5 @@
-//! Samples, the table of them, and what was wanted beside what was measured. Written to `bench/RESULTS.md`, which nobody edits.
+//! Samples, the table of them, and what was wanted beside what was measured. Written to `bench/RESULTS.md`, or, where only some parts
+//! ran, to a file that names them; nobody edits these.
 
 use crate::measure::{Sample, median};
 use anyhow::{Context, Result};
@@ -21,20 +22,22 @@ struct Judgement {
 }
 
 pub(crate) struct Results {
-    folder: PathBuf,
+    file: PathBuf,
     entries: Vec<Entry>,
     judgements: Vec<Judgement>,
     notes: Vec<String>,
 }
 
 impl Results {
-    pub(crate) fn new() -> Result<Self> {
+    /// `parts` are those that run, where not all do.
+    pub(crate) fn new(parts: Option<&[&str]>) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
             .and_then(Path::parent)
             .context("find the workspace")?;
-        let folder = root.join("bench");
-        Ok(Self { folder, entries: Vec::new(), judgements: Vec::new(), notes: Vec::new() })
+        let name = parts.map_or("RESULTS.md".to_owned(), |parts| format!("RESULTS-{}.md", parts.join("-")));
+        let file = root.join("bench").join(name);
+        Ok(Self { file, entries: Vec::new(), judgements: Vec::new(), notes: Vec::new() })
     }
 
     pub(crate) fn add(&mut self, work: &str, contestant: &str, sample: Sample) {
@@ -98,7 +101,15 @@ impl Results {
              machine. Ratios are pgproof's figure in parts of the other's.\n\n",
         );
         for (name, command) in [
-            ("commit", vec!["git", "describe", "--always", "--dirty"]),
+            // What this writes itself makes no other program.
+            (
+                "commit",
+                vec![
+                    "sh",
+                    "-c",
+                    "echo $(git rev-parse --short HEAD)$(git diff --quiet HEAD -- . ':!bench' || echo -dirty)",
+                ],
+            ),
             ("kernel", vec!["uname", "-r"]),
             ("processors", vec!["nproc"]),
             ("PostgreSQL", vec!["/usr/lib/postgresql/15/bin/postgres", "--version"]),
@@ -132,8 +143,7 @@ impl Results {
                 samples.iter().map(|s| format!("{:.3}/{:.3}", s.wall_s, s.cpu_s)).collect();
             let _ = writeln!(text, "- {work}, {contestant}: {}", all.join(", "));
         }
-        std::fs::create_dir_all(&self.folder)?;
-        std::fs::write(self.folder.join("RESULTS.md"), text).context("write bench/RESULTS.md")
+        std::fs::write(&self.file, text).with_context(|| format!("write {}", self.file.display()))
     }
 }
 
