@@ -68,8 +68,10 @@ fn full_contest(site: &Site, work: &str, peer_rounds: usize, results: &mut Resul
 fn restore_contest(site: &Site, work: &str, peer_rounds: usize, results: &mut Results) -> Result<()> {
     let mut used = Vec::new();
     let mut fresh = |contestant: &str, round: usize| {
-        used.push(format!("restored-{contestant}-{round}"));
-        site.empty(used.last().map_or("restored", String::as_str))
+        let name = format!("restored-{contestant}-{round}");
+        let path = site.empty(&name);
+        used.push(name);
+        path
     };
     for round in 0..ROUNDS {
         results.add(work, "pgproof", site.restore(None, &fresh("pgproof", round)?)?);

@@ -175,7 +175,7 @@ impl Site {
 
     /// What no backup can do without: `pg_backup_start` and `pg_backup_stop`, with nothing between them and no wait for the archive.
     pub(crate) fn start_and_stop(&self) -> Result<Sample> {
-        let mut command = Command::new(self.server.bin().join("psql"));
+        let mut command = self.server.client_program("psql")?;
         command.args([
             "--no-psqlrc",
             "--quiet",
@@ -183,14 +183,12 @@ impl Site {
             "--command=SELECT pg_backup_start('bench', fast => true)",
             "--command=SELECT pg_backup_stop(wait_for_archive => false)",
         ]);
-        command.envs(self.server.environment()).current_dir("/");
-        self.server.account().apply(&mut command);
         Ok(measure::run(command, None)?.0)
     }
 
     /// Compressed tar files by the server's own means.
     pub(crate) fn pg_basebackup(&self, into: &Path) -> Result<Sample> {
-        let mut command = Command::new(self.server.bin().join("pg_basebackup"));
+        let mut command = self.server.client_program("pg_basebackup")?;
         command.args([
             "--format=tar",
             "--compress=client-zstd:level=3,workers=2",
@@ -198,8 +196,7 @@ impl Site {
             "--wal-method=none",
             "--pgdata",
         ]);
-        command.arg(into).envs(self.server.environment()).current_dir("/");
-        self.server.account().apply(&mut command);
+        command.arg(into);
         Ok(measure::run(command, Some(into))?.0)
     }
 
