@@ -162,7 +162,7 @@ impl Work {
         let scan::Scan { mut entries, skipped } = scan::scan(&cluster.pgdata, &cluster.tablespace_directory)?;
         let outside = cluster.external_files()?;
         entries.extend(outside.iter().map(|(entry, _)| entry.clone()));
-        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        entries.sort_by(scan::by_path);
         let place = |path: &str| entries.binary_search_by(|entry| entry.path.as_str().cmp(path));
         let control = place(CONTROL).map_err(|_| BackupError::Unreadable {
             path: cluster.pgdata.join(CONTROL),

@@ -1,7 +1,8 @@
 //! Backups of real servers: an incremental one must hold, page by page, what a full one of the same state holds.
 //!
-//! The archive is fed as in production, by `archive_command`, but in two steps: the server copies segments aside, and a thread of the test
-//! pushes them with `pgproof-wal`, which is what `pgproof archive push` calls.
+//! The archive is fed as in production, by `archive_command`, but in two steps: the server copies segments aside and waits, and a thread of
+//! the test pushes them with `pgproof-wal`, which is what `pgproof archive push` calls. A server that did not wait would reuse
+//! segments that are in neither place yet.
 
 use crate::kinds::{connect_to, kinds_of};
 use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind};
@@ -14,6 +15,7 @@ use pgproof_repo::{CreateOptions, FileKind, PageReader, Repository, Suite, key};
 use pgproof_store::Directory;
 use pgproof_testkit::Postgres;
 use pgproof_wal::PushRequest;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -31,6 +33,10 @@ impl Site {
     fn new(version: MajorVersion) -> Self {
         let postgres =
             Postgres::builder(version).archive_by_copying().setting("autovacuum", "off").start().unwrap();
+        let copy = postgres.value("SHOW archive_command").unwrap().replace('\'', "''");
+        let wait = format!("while [ ! -e \"{}/%f\" ]; do sleep 0.02; done", pushed_dir(&postgres).display());
+        postgres.each(&[&format!("ALTER SYSTEM SET archive_command = '{copy} && {wait}'")]).unwrap();
+        postgres.reload().unwrap();
         let pair = key::generate();
         let options = CreateOptions { suite: Suite::Aes256Gcm, recipients: vec![pair.recipient.clone()] };
         let store = Arc::new(Directory::create(postgres.ground().join("repository")).unwrap());
@@ -64,9 +70,15 @@ impl Drop for Site {
     }
 }
 
+/// An empty file for each segment that was pushed.
+fn pushed_dir(postgres: &Postgres) -> PathBuf {
+    postgres.dir("pushed").unwrap()
+}
+
 /// Pushes what appears in the server's archive directory until told to stop.
 fn push_all(postgres: &Postgres, repository: &Repository, stop: Arc<AtomicBool>) -> JoinHandle<()> {
-    let (archive, pgdata) = (postgres.archive_dir(), postgres.pgdata().to_owned());
+    let (archive, pgdata, done) =
+        (postgres.archive_dir(), postgres.pgdata().to_owned(), pushed_dir(postgres));
     let repository = repository.clone();
     std::thread::spawn(move || {
         let mut pushed = std::collections::BTreeSet::new();
@@ -74,8 +86,9 @@ fn push_all(postgres: &Postgres, repository: &Repository, stop: Arc<AtomicBool>)
             let names = std::fs::read_dir(&archive).unwrap().map(|entry| entry.unwrap().file_name());
             for name in names.filter(|name| !name.to_string_lossy().starts_with('.')) {
                 if pushed.insert(name.clone()) {
-                    let request = PushRequest { pgdata: pgdata.clone(), path: archive.join(name) };
+                    let request = PushRequest { pgdata: pgdata.clone(), path: archive.join(&name) };
                     pgproof_wal::push(&repository, &request, StoreOptions::default()).unwrap();
+                    std::fs::write(done.join(name), "").unwrap();
                 }
             }
             std::thread::sleep(Duration::from_millis(20));

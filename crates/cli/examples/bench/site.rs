@@ -186,6 +186,11 @@ impl Site {
         Ok(measure::run(command, None)?.0)
     }
 
+    /// What no backup can do without that notices grown and new files: one look at each, by a program that does nothing else.
+    pub(crate) fn look_at_every_file(&self) -> Result<Sample> {
+        Ok(measure::run(self.shell("find . -printf '%s %T@\\n' > /dev/null"), None)?.0)
+    }
+
     /// Compressed tar files by the server's own means.
     pub(crate) fn pg_basebackup(&self, into: &Path) -> Result<Sample> {
         let mut command = self.server.client_program("pg_basebackup")?;
