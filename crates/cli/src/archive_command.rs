@@ -77,7 +77,9 @@ pub(crate) fn parse(text: &str) -> ArchiveCommand {
 
 fn ours(words: Vec<String>) -> Option<OurCommand> {
     let (program, rest) = words.split_first()?;
-    if Path::new(program).file_name()? != "pgproof" {
+    // Several versions may lie side by side, as `pgproof-1.2`.
+    let name = Path::new(program).file_name()?.to_str()?;
+    if name != "pgproof" && !name.starts_with("pgproof-") {
         return None;
     }
     let mut config = None;
@@ -153,6 +155,7 @@ mod tests {
     #[test]
     fn other_spellings_of_our_command_are_ours() {
         assert_eq!(parse("pgproof archive push %p"), ours("pgproof", None));
+        assert_eq!(parse("/x/pgproof-1.2 archive push %p"), ours("/x/pgproof-1.2", None));
         assert_eq!(parse("'/x/pgproof' --config=/c archive push '%p'"), ours("/x/pgproof", Some("/c")));
         let text = render_push_to(Path::new("/x/pgproof"), "s3://b/p", Some(Path::new("/k")));
         assert_eq!(parse(&text), ours("/x/pgproof", None), "{text}");

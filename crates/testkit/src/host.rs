@@ -313,7 +313,7 @@ fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
 }
 
 fn find_binary() -> Result<PathBuf> {
-    for name in ["NEXTEST_BIN_EXE_pgproof", "CARGO_BIN_EXE_pgproof", "PGPROOF_BINARY"] {
+    for name in ["PGPROOF_BINARY", "NEXTEST_BIN_EXE_pgproof", "CARGO_BIN_EXE_pgproof"] {
         if let Some(path) = env::var_os(name).map(PathBuf::from).filter(|path| path.is_file()) {
             return Ok(path);
         }
