@@ -1,6 +1,8 @@
 //! What can go wrong between pgproof and a server, in words that name the server, and what an operator can do about it.
 
+use fallible_iterator::FallibleIterator;
 use postgres::error::SqlState;
+use postgres_protocol::message::backend::ErrorFields;
 use std::{error::Error, fmt, io, path::PathBuf, time::Duration};
 
 /// Why something asked of a server was not done.
@@ -128,36 +130,104 @@ pub enum ServerError {
 /// What the server, the network or the client library said. The library's own error says only "db error" where the server
 /// has spoken; this one says what it said.
 #[derive(Debug)]
-pub struct Cause(postgres::Error);
+pub struct Cause(Said);
+
+#[derive(Debug)]
+enum Said {
+    /// In an ordinary session.
+    Session(postgres::Error),
+    /// By the server, through a replication connection.
+    Replication { severity: String, message: String, code: SqlState },
+    /// By the system, about a replication connection.
+    System(io::Error),
+}
 
 impl Cause {
     /// The server's code for it (`src/backend/utils/errcodes.txt`), where the server has spoken.
     #[must_use]
     pub fn code(&self) -> Option<&SqlState> {
-        self.0.code()
+        match &self.0 {
+            Said::Session(error) => error.code(),
+            Said::Replication { code, .. } => Some(code),
+            Said::System(_) => None,
+        }
     }
 
     /// Whether the connection has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        match &self.0 {
+            Said::Session(error) => error.is_closed(),
+            Said::Replication { .. } => self.is_fatal(),
+            Said::System(_) => true,
+        }
+    }
+
+    /// Whether the server ended the session with it.
+    pub(crate) fn is_fatal(&self) -> bool {
+        let severity = match &self.0 {
+            Said::Session(error) => error.as_db_error().map(postgres::error::DbError::severity),
+            Said::Replication { severity, .. } => Some(severity.as_str()),
+            Said::System(_) => None,
+        };
+        matches!(severity, Some("FATAL" | "PANIC"))
+    }
+
+    /// Whether it says that there is one of that name.
+    pub(crate) fn is_duplicate_object(&self) -> bool {
+        self.code() == Some(&SqlState::DUPLICATE_OBJECT)
+    }
+
+    /// Whether the server does not know such a command.
+    pub(crate) fn is_syntax_error(&self) -> bool {
+        self.code() == Some(&SqlState::SYNTAX_ERROR)
+    }
+
+    /// What an `ErrorResponse` says (manual, "Error and Notice Message Fields").
+    pub(crate) fn said(fields: &mut ErrorFields<'_>) -> io::Result<Self> {
+        let (mut severity, mut message, mut code) = (None, String::new(), SqlState::INTERNAL_ERROR);
+        while let Some(field) = fields.next()? {
+            let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
+            match field.type_() {
+                // Never translated, unlike `S`.
+                b'V' => severity = Some(value),
+                b'S' if severity.is_none() => severity = Some(value),
+                b'M' => message = value,
+                b'C' => code = SqlState::from_code(&value),
+                _ => {}
+            }
+        }
+        Ok(Self(Said::Replication { severity: severity.unwrap_or_default(), message, code }))
     }
 }
 
 impl From<postgres::Error> for Cause {
     fn from(error: postgres::Error) -> Self {
-        Self(error)
+        Self(Said::Session(error))
+    }
+}
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Self {
+        Self(Said::System(error))
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(said) = self.0.as_db_error() {
+        let error = match &self.0 {
+            Said::Replication { severity, message, code } => {
+                return write!(f, "{severity}: {message} ({})", code.code());
+            }
+            Said::System(error) => return error.fmt(f),
+            Said::Session(error) => error,
+        };
+        if let Some(said) = error.as_db_error() {
             return write!(f, "{}: {} ({})", said.severity(), said.message(), said.code().code());
         }
-        match self.0.source() {
-            Some(source) => write!(f, "{}: {source}", self.0),
-            None => self.0.fmt(f),
+        match error.source() {
+            Some(source) => write!(f, "{error}: {source}"),
+            None => error.fmt(f),
         }
     }
 }

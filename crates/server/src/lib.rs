@@ -1,7 +1,7 @@
 //! A live PostgreSQL: find it, connect to it, observe it, start and stop it.
 //!
 //! Promises plain data about a server ([`Facts`]) and the few acts that other crates need: a [`Session`], a
-//! [`RunningBackup`], changed [`settings`], a server started and stopped ([`Control`]), another account ([`privilege`]).
+//! [`RunningBackup`], WAL as it is written ([`replication`]), changed [`settings`], a server started and stopped ([`Control`]), another account ([`privilege`]).
 //! Every effect is checked before it is reported, and every wait has a limit. Decisions are made elsewhere, and what
 //! PostgreSQL's files mean is in `pgproof-pg`. Start at [`find`] for what a host has.
 
@@ -14,6 +14,7 @@ mod log;
 mod password;
 pub mod privilege;
 mod recovery;
+pub mod replication;
 mod session;
 pub mod settings;
 

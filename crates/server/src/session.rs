@@ -40,7 +40,7 @@ impl ConnectOptions {
 
     /// What the client library is told. A field wins over the connection string, that over the environment, and that over
     /// libpq's defaults.
-    fn config(&self) -> Result<Config, ServerError> {
+    pub(crate) fn config(&self) -> Result<Config, ServerError> {
         self.config_in(&env::vars().filter(|(name, _)| name.starts_with("PG") || name == "HOME").collect())
     }
 
@@ -224,7 +224,8 @@ impl Session {
     }
 }
 
-fn describe(config: &Config) -> String {
+/// Where a configuration leads, for messages.
+pub(crate) fn describe(config: &Config) -> String {
     let host = config.get_hosts().first().map_or_else(String::new, |host| match host {
         postgres::config::Host::Tcp(name) => name.clone(),
         postgres::config::Host::Unix(path) => path.display().to_string(),

@@ -4,6 +4,7 @@ mod backup;
 mod control;
 mod finding;
 mod recovery;
+mod replication;
 mod session;
 mod settings;
 
