@@ -38,6 +38,11 @@ pub(crate) fn render_get_from(program: &Path, repository: &str, key: Option<&Pat
     format!("{} archive get \"%f\" \"%p\" {}", quoted(program), place_flags(repository, key))
 }
 
+/// What makes `restore_command` use received WAL too.
+pub(crate) fn spool_flag(spool: &Path) -> String {
+    format!(" --spool {}", quoted(spool))
+}
+
 /// Our `archive_command` for a repository that no configuration names.
 pub(crate) fn render_push_to(program: &Path, repository: &str, key: Option<&Path>) -> String {
     format!("{} archive push \"%p\" {}", quoted(program), place_flags(repository, key))

@@ -1,6 +1,7 @@
 //! What can keep WAL from being archived or fetched.
 
 use pgproof_pg::SystemIdentifier;
+use pgproof_server::ServerError;
 use std::path::PathBuf;
 
 /// Why a WAL file was not archived or not delivered.
@@ -49,6 +50,39 @@ pub enum WalError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The place of received WAL could not be used.
+    #[error("could not {operation} {}", path.display())]
+    Spool {
+        /// What was being done.
+        operation: &'static str,
+        /// The directory or file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another receiver uses the place of received WAL.
+    #[error("another receiver of this cluster uses {}", path.display())]
+    SpoolTaken {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The server did not send WAL.
+    #[error("could not {operation}")]
+    Server {
+        /// What was being done.
+        operation: &'static str,
+        /// Why not.
+        #[source]
+        source: ServerError,
+    },
+    /// Where the server was there is another cluster now.
+    #[error("the server is system {found} now, and was system {expected}")]
+    OtherServer {
+        /// Whose server it is.
+        found: SystemIdentifier,
+        /// Whose WAL was received.
+        expected: SystemIdentifier,
+    },
     /// The repository refused or could not be reached.
     #[error("could not {operation}")]
     Repo {
@@ -76,6 +110,17 @@ impl WalError {
             }
             Self::OtherSystem { .. } => {
                 "was a segment copied from another cluster into pg_wal? It does not belong there".to_owned()
+            }
+            Self::Spool { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                "make room there: what is held leaves once the repository takes it, and commits may wait meanwhile".to_owned()
+            }
+            Self::Spool { .. } => {
+                "does the directory exist, on its own disk, and may this user write there?".to_owned()
+            }
+            Self::SpoolTaken { .. } => "let that one go on, or give this one a directory of its own".to_owned(),
+            Self::Server { source, .. } => source.hint(),
+            Self::OtherServer { .. } => {
+                "does the address lead to the right server? Received WAL of the other one was kept".to_owned()
             }
             Self::Repo { source, .. } => source.hint().unwrap_or_else(|| "run `pgproof check`".to_owned()),
         }

@@ -6,6 +6,7 @@
 use crate::cluster::read_control;
 use crate::error::WalError;
 use crate::prefetch::is_recovering;
+use crate::receive::deliver::deliver;
 use crate::spool::Spool;
 use pgproof_pg::{ArchiveName, ControlFile, SegmentName};
 use pgproof_repo::walobject::{self, Fetched};
@@ -22,6 +23,8 @@ pub struct GetRequest {
     pub name: String,
     /// Where it goes, relative to the data directory or absolute: `%p`.
     pub destination: PathBuf,
+    /// Where `archive receive` holds WAL that the repository may not have yet.
+    pub received: Option<PathBuf>,
 }
 
 /// What came of a request.
@@ -79,7 +82,17 @@ pub fn get(
         ask_for_more(spool, *segment, fill);
         return Ok(GetOutcome::Delivered);
     }
-    let outcome = fetch(repository, request, &name, &control, threads)?;
+    let mut outcome = fetch(repository, request, &name, &control, threads)?;
+    if let (GetOutcome::Absent, Some(received)) = (outcome, &request.received) {
+        let destination = request.pgdata.join(&request.destination);
+        let delivered = deliver(received, &control, &name, &destination);
+        let delivered = delivered.map_err(|source| WalError::Spool {
+            operation: "fetch received WAL from",
+            path: received.clone(),
+            source,
+        })?;
+        outcome = if delivered { GetOutcome::Delivered } else { GetOutcome::Absent };
+    }
     if let (GetOutcome::Delivered, Some((spool, segment))) = (outcome, &spooled) {
         ask_for_more(spool, *segment, fill);
     }

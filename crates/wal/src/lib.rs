@@ -1,13 +1,14 @@
 //! Keep every change: what `archive_command` and `restore_command` call.
 //!
 //! Promises that [`push()`] succeeds only when the file is durable in the repository, and that [`get()`] calls a file absent only when
-//! the repository proved it. How a segment is stored is `pgproof-repo`'s business; what the archive lacks is judged in [`status`].
+//! the repository proved it; and that [`receive`] acknowledges only what is durable. How a segment is stored is `pgproof-repo`'s business; what the archive lacks is judged in [`status`].
 
 mod cluster;
 mod error;
 mod get;
 mod prefetch;
 mod push;
+pub mod receive;
 mod spool;
 pub mod status;
 

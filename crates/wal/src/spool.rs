@@ -102,7 +102,10 @@ impl Spool {
             Err(error) => return Err(error),
         }
         match fs::rename(&path, destination) {
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy(&path, destination)?,
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                copy(&path, destination)?;
+                fs::remove_file(&path)?;
+            }
             moved => moved?,
         }
         Ok(true)
@@ -215,8 +218,8 @@ fn lock(root: &Path) -> io::Result<Option<File>> {
     Ok(is_there.then_some(file))
 }
 
-/// Copies to another file system; the name appears when all is there.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies, to another file system too; the name appears when all is there.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(format!(".pgproof-{}.tmp", std::process::id()));
     let temporary = to.with_file_name(name);
@@ -224,8 +227,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if copied.is_err() {
         drop(fs::remove_file(&temporary));
     }
-    copied?;
-    fs::remove_file(from)
+    copied
 }
 
 #[cfg(test)]

@@ -140,6 +140,10 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.instance(args.pgdata.as_deref());
             found.repository(&args.repository);
         }
+        LowCommand::Archive(Archive::Receive(args)) => {
+            found.instance(args.pgdata.as_deref());
+            found.repository(&args.repository);
+        }
         LowCommand::Archive(Archive::Push(args)) => found.repository(&args.repository),
         LowCommand::Archive(Archive::Get(args)) => found.repository(&args.repository),
         LowCommand::Archive(Archive::Prefetch(args)) => found.repository(&args.repository),

@@ -163,6 +163,8 @@ pub(crate) enum ArchiveCommand {
     Get(GetArgs),
     /// Compare the server's position with the archive: lag, gaps, and what repairs each
     Status(StatusArgs),
+    /// Receive WAL as it is written, like a standby, until interrupted
+    Receive(ReceiveArgs),
     /// Fetch segments ahead of replay; `archive get` starts it
     #[command(hide = true)]
     Prefetch(PrefetchArgs),
@@ -192,12 +194,40 @@ pub(crate) struct GetArgs {
     /// Do not fetch segments ahead
     #[arg(long)]
     pub(crate) no_prefetch: bool,
+    /// Directory where `archive receive` holds what the repository may not have yet
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) spool: Option<PathBuf>,
 }
 
 /// `pgproof archive status`
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// Data directory of the server
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof archive receive`
+#[derive(Debug, Args)]
+pub(crate) struct ReceiveArgs {
+    /// Directory that holds received WAL until the repository has it; it must exist, on a disk that outlives the server's
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) spool: PathBuf,
+    /// Name of this receiver, for synchronous_standby_names
+    #[arg(long, value_name = "NAME", default_value = "pgproof")]
+    pub(crate) name: String,
+    /// Replication slot that keeps what was not received yet; made where there is none
+    #[arg(long, value_name = "SLOT", default_value = "pgproof")]
+    pub(crate) slot: String,
+    /// Use no slot: the server may then remove WAL before it was received
+    #[arg(long, conflicts_with = "slot")]
+    pub(crate) no_slot: bool,
+    /// Connection string of the server, when it is not the configured one
+    #[arg(short, long, value_name = "CONNSTR")]
+    pub(crate) dbname: Option<String>,
+    /// Data directory of the server, when it is on this host
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pgdata: Option<PathBuf>,
     #[command(flatten)]
@@ -259,6 +289,9 @@ pub(crate) struct RestoreArgs {
     /// End before a gap in the archived WAL instead of refusing to lose what lies behind it
     #[arg(long, help_heading = "Target")]
     pub(crate) accept_gap: bool,
+    /// Also replay what `archive receive` holds in this directory and the repository may not have yet
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Target")]
+    pub(crate) spool: Option<PathBuf>,
     /// Write only what differs onto the existing data directory
     #[arg(long)]
     pub(crate) delta: bool,

@@ -36,7 +36,12 @@ pub(crate) fn archive_get(args: &GetArgs, context: &Context) -> anyhow::Result<E
     let pgdata = data_directory(context)?;
     become_owner_of(&pgdata)?;
     let repository = repository::open(&config)?;
-    let request = GetRequest { pgdata, name: args.name.clone(), destination: args.path.clone() };
+    let request = GetRequest {
+        pgdata,
+        name: args.name.clone(),
+        destination: args.path.clone(),
+        received: args.spool.as_deref().map(|path| context.absolute(path)),
+    };
     let threads = StoreOptions::default().threads;
     let ahead = if args.no_prefetch || config.archive.read_ahead == 0 { Ahead::Unused } else { Ahead::Used };
     let outcome =

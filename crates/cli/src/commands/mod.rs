@@ -9,6 +9,7 @@ mod expire;
 mod init;
 mod list;
 mod pin;
+mod receive;
 mod restore;
 mod restore_text;
 mod show;
@@ -30,6 +31,7 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Archive(Archive::Push(_)) => "archive push",
         LowCommand::Archive(Archive::Get(_)) => "archive get",
         LowCommand::Archive(Archive::Status(_)) => "archive status",
+        LowCommand::Archive(Archive::Receive(_)) => "archive receive",
         LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
         LowCommand::Restore(_) => "restore",
         LowCommand::List(_) => "list",
@@ -54,6 +56,7 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Archive(Archive::Push(args)) => archive::archive_push(args, context),
         LowCommand::Archive(Archive::Get(args)) => archive::archive_get(args, context),
         LowCommand::Archive(Archive::Status(args)) => status::archive_status(args, context),
+        LowCommand::Archive(Archive::Receive(args)) => receive::archive_receive(args, context),
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
         LowCommand::Restore(args) => restore::restore(args, context),
         LowCommand::List(_) => list::list(context),

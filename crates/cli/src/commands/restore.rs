@@ -205,6 +205,8 @@ fn commands(
     context: &Context,
     config: &Config,
 ) -> anyhow::Result<Commands> {
+    let spool = args.spool.as_deref().map(|path| archive_command::spool_flag(&context.absolute(path)));
+    let spool = spool.unwrap_or_default();
     let (Some(file), None) = (&config.file, &args.repository.repository) else {
         let repository = config.repository()?;
         let place = match &repository.store {
@@ -213,13 +215,13 @@ fn commands(
         };
         let key = repository.key_file.as_deref();
         return Ok(Commands {
-            restore: archive_command::render_get_from(program, &place, key),
+            restore: archive_command::render_get_from(program, &place, key) + &spool,
             archive: archive_command::render_push_to(program, &place, key),
         });
     };
     let file = context.absolute(file);
     Ok(Commands {
-        restore: archive_command::render_get(program, &file),
+        restore: archive_command::render_get(program, &file) + &spool,
         archive: archive_command::render(program, &file),
     })
 }

@@ -7,6 +7,7 @@ mod help;
 mod init;
 mod kills;
 mod prefetch;
+mod receive;
 mod restore;
 mod s3;
 mod scene;

@@ -1,0 +1,187 @@
+//! WAL received as it is written: what a client was told is committed comes back without the server's disk.
+//!
+//! `PGPROOF_ROUNDS` says how many servers are killed (CI takes a few); `PGPROOF_SEED` repeats the choice of moments.
+
+use crate::scene::Scene;
+use anyhow::{Context, Result, ensure};
+use pgproof_server::find;
+use pgproof_testkit::{Postgres, Seed, free_port, wait};
+use rand::Rng;
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+/// Rounds of an ordinary run.
+const ROUNDS: usize = 2;
+
+/// Clients that commit at the same time.
+const CLIENTS: usize = 4;
+
+/// A receiver that ends with its test.
+struct Receiver {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Receiver {
+    fn start(scene: &Scene, spool: &str) -> Result<Self> {
+        let log = scene.new_place("receive.log");
+        let said = fs::File::options().create(true).append(true).open(&log)?;
+        let mut command = scene.command(&["archive", "receive", "--spool", spool, "--verbose"]);
+        let child = command.stdout(Stdio::null()).stderr(said).spawn()?;
+        let receiver = Self { child, log };
+        wait::until_true("the receiver to stream", || {
+            let streams = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'pgproof' AND state = 'streaming'";
+            Ok(scene.server.value(streams)? == "1")
+        })
+        .with_context(|| fs::read_to_string(&receiver.log).unwrap_or_default())?;
+        Ok(receiver)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<std::process::ExitStatus> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
+        kill_process(pid, signal)?;
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn synchronous(scene: &Scene) -> Result<()> {
+    scene.server.sql("ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (pgproof)'")?;
+    scene.server.reload()?;
+    wait::until_true("the receiver to be synchronous", || {
+        let state = "SELECT coalesce(max(sync_state), 'none') FROM pg_stat_replication WHERE application_name = 'pgproof'";
+        Ok(scene.server.value(state)? == "sync")
+    })
+}
+
+/// Restores from repository and spool, and gives the server that runs then.
+fn restored(scene: &Scene, name: &str, spool: &str) -> Result<Postgres> {
+    let place = scene.new_place(name);
+    let into = place.display().to_string();
+    let port = free_port()?;
+    let ran = scene.pgproof(&[
+        "restore",
+        "--pgdata",
+        &into,
+        "--spool",
+        spool,
+        "--start",
+        "--port",
+        &port.to_string(),
+    ])?;
+    // From here on the started server ends with this test, whatever becomes of it.
+    let restored = scene.server.copy_started_at(&place, port)?;
+    ran.succeeded()?;
+    Ok(restored)
+}
+
+#[test]
+fn no_acknowledged_commit_is_lost_with_the_servers_disk() -> Result<()> {
+    let rounds = env::var("PGPROOF_ROUNDS").ok().map_or(Ok(ROUNDS), |text| text.parse())?;
+    let mut moments = Seed::from_environment().rng(1);
+    for round in 0..rounds {
+        let scene = Scene::initialised()?;
+        let server = &scene.server;
+        server.sql("CREATE TABLE t (client int, id int)")?;
+        scene.pgproof(&["backup"])?.succeeded()?;
+        let spool = server.dir("spool")?.display().to_string();
+        let mut receiver = Receiver::start(&scene, &spool)?;
+        synchronous(&scene)?;
+        let acknowledged = Mutex::new([0; CLIENTS]);
+        thread::scope(|scope| -> Result<()> {
+            for client in 0..CLIENTS {
+                let mut session = server.client()?;
+                let acknowledged = &acknowledged;
+                scope.spawn(move || {
+                    for id in 1.. {
+                        // A bigger row now and then, so that segments fill.
+                        let insert = format!(
+                            "INSERT INTO t VALUES ({client}, {id}); SELECT pg_logical_emit_message(true, 'filler', repeat('x', 50000))"
+                        );
+                        if session.batch_execute(&insert).is_err() {
+                            return;
+                        }
+                        acknowledged.lock().expect("no client panicked")[client] = id;
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(moments.random_range(500..4000)));
+            server.kill9()
+        })?;
+        if round % 2 == 1 {
+            // The receiver dies too: what it acknowledged is on its disk.
+            receiver.signal(Signal::KILL)?;
+        } else {
+            let status = receiver.signal(Signal::TERM)?;
+            ensure!(status.success(), "{status}: {}", fs::read_to_string(&receiver.log)?);
+        }
+        let acknowledged = acknowledged.into_inner()?;
+        ensure!(acknowledged.iter().all(|&id| id > 0), "too little was committed: {acknowledged:?}");
+        let copy = restored(&scene, "restored", &spool)?;
+        for (client, last) in acknowledged.into_iter().enumerate() {
+            let query = format!("SELECT count(*) FROM t WHERE client = {client} AND id <= {last}");
+            assert_eq!(copy.value(&query)?, last.to_string(), "round {round}, client {client}");
+        }
+        // Without the spool the end of the WAL is missing: this is what the receiver is for.
+        let last: Vec<String> = fs::read_dir(PathBuf::from(&spool).join(system(&copy)?))?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<_>>()?;
+        assert!(last.iter().any(|name| name.ends_with(".partial")), "{last:?}");
+    }
+    Ok(())
+}
+
+fn system(server: &Postgres) -> Result<String> {
+    Ok(find::control_file(server.pgdata())?.system_identifier.to_string())
+}
+
+#[test]
+fn a_receiver_goes_on_after_restarts_of_either_side_without_a_gap() -> Result<()> {
+    let scene = Scene::initialised()?;
+    let server = &scene.server;
+    // Only the receiver archives, so that a gap of its own is one of the archive.
+    server.sql("ALTER SYSTEM SET archive_command = '/bin/false'")?;
+    server.reload()?;
+    let spool = server.dir("spool")?.display().to_string();
+    let mut receiver = Receiver::start(&scene, &spool)?;
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")?;
+    server.switch_wal()?;
+    receiver.signal(Signal::KILL)?;
+    server.sql("INSERT INTO t SELECT generate_series(1001, 2000)")?;
+    server.switch_wal()?;
+    server.sql("INSERT INTO t SELECT generate_series(2001, 3000)")?;
+    let mut receiver = Receiver::start(&scene, &spool)?;
+    server.restart()?;
+    server.sql("INSERT INTO t SELECT generate_series(3001, 4000)")?;
+    let last = server.switch_wal()?;
+    let size = server.wal_segment_size()?;
+    wait::until_true("the repository to have the last segment", || {
+        let mut get =
+            scene.command(&["archive", "get", "--no-prefetch", &last.file_name(size), "pg_wal/GOT"]);
+        get.current_dir(server.pgdata());
+        Ok(scene.ran(get)?.code == 0)
+    })
+    .with_context(|| fs::read_to_string(&receiver.log).unwrap_or_default())?;
+    let first = server.value("SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'pgproof'")?;
+    ensure!(!first.is_empty());
+    let wal = fs::read_dir(scene.repository().join(system(server)?).join("wal/00000001/00000000"))?;
+    let mut numbers: Vec<u64> = wal
+        .filter_map(|entry| u64::from_str_radix(entry.ok()?.file_name().to_str()?.get(16..24)?, 16).ok())
+        .collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a gap: {numbers:?}");
+    let status = receiver.signal(Signal::TERM)?;
+    assert!(status.success(), "{status}: {}", fs::read_to_string(&receiver.log)?);
+    Ok(())
+}

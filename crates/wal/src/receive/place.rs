@@ -1,0 +1,332 @@
+//! Where received WAL lies until the repository holds it: one directory a cluster, on a disk that is synced before anything is
+//! acknowledged.
+//!
+//! Names are those of `pg_receivewal` (`src/bin/pg_basebackup/receivelog.c`), so what lies here can also be used by hand: complete segments
+//! under their names, the one being received as `<segment>.partial`, as long as a segment and zero where nothing was received yet. Unlike
+//! the spool of `archive get` it outlives boots: it may hold the only copy of a commit.
+
+use pgproof_pg::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalSegmentSize};
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const LOCK: &str = "lock";
+const PARTIAL: &str = ".partial";
+const TEMPORARY: &str = ".tmp";
+
+/// What lies in a place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Segments that are complete and durable.
+    pub complete: BTreeSet<SegmentName>,
+    /// Segments of which a beginning is there.
+    pub partial: BTreeSet<SegmentName>,
+    /// Timelines whose history file is there.
+    pub histories: BTreeSet<TimelineId>,
+}
+
+/// The place of one cluster, held by this process.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: PathBuf,
+    size: WalSegmentSize,
+    _lock: File,
+}
+
+/// What lies in the place of a cluster, whoever fills it; nothing where there is none.
+///
+/// # Errors
+/// What the system says.
+pub fn holdings(spool: &Path, system: SystemIdentifier, size: WalSegmentSize) -> io::Result<Holdings> {
+    look(&folder(spool, system), size)
+}
+
+/// The file of a complete segment.
+pub fn complete_path(
+    spool: &Path,
+    system: SystemIdentifier,
+    name: SegmentName,
+    size: WalSegmentSize,
+) -> PathBuf {
+    folder(spool, system).join(name.file_name(size))
+}
+
+/// The file of a segment of which a beginning is there.
+pub fn partial_path(
+    spool: &Path,
+    system: SystemIdentifier,
+    name: SegmentName,
+    size: WalSegmentSize,
+) -> PathBuf {
+    folder(spool, system).join(format!("{}{PARTIAL}", name.file_name(size)))
+}
+
+fn folder(spool: &Path, system: SystemIdentifier) -> PathBuf {
+    spool.join(system.to_string())
+}
+
+fn look(folder: &Path, size: WalSegmentSize) -> io::Result<Holdings> {
+    let mut holdings = Holdings::default();
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(holdings),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if let Ok(segment) = SegmentName::parse(name, size) {
+            holdings.complete.insert(segment);
+        } else if let Some(Ok(segment)) =
+            name.strip_suffix(PARTIAL).map(|stem| SegmentName::parse(stem, size))
+        {
+            holdings.partial.insert(segment);
+        } else if let Ok(pgproof_pg::ArchiveName::History(timeline)) = pgproof_pg::ArchiveName::parse(name) {
+            holdings.histories.insert(timeline);
+        }
+    }
+    Ok(holdings)
+}
+
+impl Place {
+    /// Takes the place of a cluster, making it where there is none; none when another process holds it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn take(
+        spool: &Path,
+        system: SystemIdentifier,
+        size: WalSegmentSize,
+    ) -> io::Result<Option<Self>> {
+        let folder = folder(spool, system);
+        if !folder.is_dir() {
+            // Not its parents: a disk that is not mounted must not be taken for one.
+            fs::create_dir(&folder)?;
+            sync_directory(spool)?;
+        }
+        let lock = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == &TEMPORARY[1..]) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(Some(Self { folder, size, _lock: lock }))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn holdings(&self) -> io::Result<Holdings> {
+        look(&self.folder, self.size)
+    }
+
+    pub(crate) fn path(&self, name: SegmentName) -> PathBuf {
+        self.folder.join(name.file_name(self.size))
+    }
+
+    pub(crate) fn partial_path(&self, name: SegmentName) -> PathBuf {
+        self.folder.join(format!("{}{PARTIAL}", name.file_name(self.size)))
+    }
+
+    pub(crate) fn history_path(&self, timeline: TimelineId) -> PathBuf {
+        self.folder.join(timeline.history_file_name())
+    }
+
+    /// Keeps a timeline history file, durably.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn keep_history(&self, timeline: TimelineId, content: &[u8]) -> io::Result<()> {
+        let path = self.history_path(timeline);
+        let temporary = self.folder.join(format!("{}{TEMPORARY}", timeline.history_file_name()));
+        let mut file = File::create(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        sync_directory(&self.folder)
+    }
+
+    /// Opens a segment to receive it. What was received of it before stays until the same bytes come again.
+    ///
+    /// # Errors
+    /// What the system says; a full disk now, rather than in the middle of the segment.
+    pub(crate) fn open(&self, name: SegmentName) -> io::Result<OpenSegment> {
+        let path = self.partial_path(name);
+        let length = u64::from(self.size.bytes());
+        let file = match File::options().write(true).open(&path) {
+            Ok(file) if file.metadata()?.len() == length => file,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {
+                let temporary = self.folder.join(format!("{}{TEMPORARY}", name.file_name(self.size)));
+                let file = File::create(&temporary)?;
+                // Written, not only allocated: then syncing what is received needs no change of metadata.
+                let zeroes = vec![0; 1 << 20];
+                for offset in (0..length).step_by(zeroes.len()) {
+                    file.write_all_at(&zeroes, offset)?;
+                }
+                file.sync_all()?;
+                fs::rename(&temporary, &path)?;
+                sync_directory(&self.folder)?;
+                file
+            }
+        };
+        Ok(OpenSegment {
+            file,
+            name,
+            start: name.start(self.size),
+            end: name.end(self.size),
+            is_synced: true,
+        })
+    }
+
+    /// Gives a segment that was received to its end its own name, durably.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn complete(&self, mut segment: OpenSegment) -> io::Result<SegmentName> {
+        segment.sync()?;
+        fs::rename(self.partial_path(segment.name), self.path(segment.name))?;
+        sync_directory(&self.folder)?;
+        Ok(segment.name)
+    }
+
+    /// Removes a file that the repository holds durably.
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        debug_assert!(path.starts_with(&self.folder));
+        fs::remove_file(path)
+    }
+}
+
+/// The segment that is being received.
+#[derive(Debug)]
+pub(crate) struct OpenSegment {
+    file: File,
+    pub(crate) name: SegmentName,
+    start: Lsn,
+    end: Lsn,
+    is_synced: bool,
+}
+
+impl OpenSegment {
+    /// Writes as much as belongs to this segment, and returns how much that was.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn write(&mut self, at: Lsn, data: &[u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.end.bytes_since(at)).unwrap_or(usize::MAX);
+        let data = &data[..data.len().min(room)];
+        self.file.write_all_at(data, at.bytes_since(self.start))?;
+        self.is_synced &= data.is_empty();
+        Ok(data.len())
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// What the system says. The caller must not go on with this file then: a second sync of pages that a first one failed to write
+    /// succeeds without writing them.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if !self.is_synced {
+            self.file.sync_data()?;
+            self.is_synced = true;
+        }
+        Ok(())
+    }
+
+    /// Is this the position behind its last byte?
+    pub(crate) fn ends_at(&self, lsn: Lsn) -> bool {
+        lsn == self.end
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgproof_pg::SegmentNumber;
+
+    const SYSTEM: SystemIdentifier = SystemIdentifier(7);
+
+    fn place(directory: &Path) -> Place {
+        Place::take(directory, SYSTEM, WalSegmentSize::new(1 << 20).unwrap()).unwrap().unwrap()
+    }
+
+    fn segment(number: u64) -> SegmentName {
+        SegmentName::new(TimelineId(1), SegmentNumber(number))
+    }
+
+    #[test]
+    fn what_was_received_of_a_segment_stays_until_it_comes_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
+        let start = segment(3).start(place.size);
+        let mut open = place.open(segment(3)).unwrap();
+        assert_eq!(open.write(start.plus(10), b"abc").unwrap(), 3);
+        open.sync().unwrap();
+        drop(open);
+        let content = fs::read(place.partial_path(segment(3))).unwrap();
+        assert_eq!((content.len(), &content[9..14]), (1 << 20, &b"\0abc\0"[..]));
+        place.open(segment(3)).unwrap();
+        assert_eq!(fs::read(place.partial_path(segment(3))).unwrap(), content);
+    }
+
+    #[test]
+    fn a_segment_takes_only_its_own_bytes_and_then_gets_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
+        let mut open = place.open(segment(3)).unwrap();
+        let near_end = Lsn(segment(3).end(place.size).0 - 2);
+        assert_eq!(open.write(near_end, b"abcd").unwrap(), 2);
+        assert!(open.ends_at(near_end.plus(2)));
+        place.complete(open).unwrap();
+        let holdings = place.holdings().unwrap();
+        assert_eq!(holdings.complete, [segment(3)].into());
+        assert!(holdings.partial.is_empty());
+        assert_eq!(holdings, super::holdings(directory.path(), SYSTEM, place.size).unwrap());
+        assert!(fs::read(place.path(segment(3))).unwrap().ends_with(b"ab"));
+    }
+
+    #[test]
+    fn two_receivers_do_not_share_a_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = place(directory.path());
+        let size = WalSegmentSize::DEFAULT;
+        assert!(Place::take(directory.path(), SYSTEM, size).unwrap().is_none());
+        assert!(Place::take(directory.path(), SystemIdentifier(8), size).unwrap().is_some());
+        drop(held);
+        assert!(Place::take(directory.path(), SYSTEM, size).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_place_is_not_made_where_its_disk_is_not_mounted() {
+        let directory = tempfile::tempdir().unwrap();
+        let error =
+            Place::take(&directory.path().join("absent"), SYSTEM, WalSegmentSize::DEFAULT).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn half_made_files_are_swept_and_a_short_one_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = place(directory.path());
+        fs::write(held.folder.join("000000010000000000000009.tmp"), b"half").unwrap();
+        fs::write(held.partial_path(segment(3)), b"short").unwrap();
+        drop(held);
+        let place = place(directory.path());
+        place.open(segment(3)).unwrap();
+        assert_eq!(fs::metadata(place.partial_path(segment(3))).unwrap().len(), 1 << 20);
+        assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 2);
+    }
+}
