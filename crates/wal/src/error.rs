@@ -2,6 +2,7 @@
 
 use pgproof_pg::SystemIdentifier;
 use pgproof_server::ServerError;
+use std::error::Error;
 use std::path::PathBuf;
 
 /// Why a WAL file was not archived or not delivered.
@@ -125,4 +126,18 @@ impl WalError {
             Self::Repo { source, .. } => source.hint().unwrap_or_else(|| "run `pgproof check`".to_owned()),
         }
     }
+}
+
+/// An error in one line, with its causes.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text += &format!(": {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -202,6 +202,9 @@ pub(crate) struct GetArgs {
 /// `pgproof archive status`
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
+    /// Replication slot that `archive receive` uses
+    #[arg(long, value_name = "SLOT", default_value = "pgproof")]
+    pub(crate) slot: String,
     /// Data directory of the server
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pgdata: Option<PathBuf>,

@@ -11,10 +11,8 @@ use anyhow::Context as _;
 use pgproof_base::{Bytes, Progress, human_duration};
 use pgproof_repo::walobject::StoreOptions;
 use pgproof_server::{ConnectOptions, Owner};
-use pgproof_wal::WalError;
 use pgproof_wal::receive::{ReceiveEvent, ReceiveReport, ReceiveRequest, receive};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -72,36 +70,19 @@ fn tell(context: &Context, event: &ReceiveEvent<'_>) {
         ReceiveEvent::Receiving { server, begin } => {
             format!("receiving from {server}, timeline {}, from {} on", begin.timeline, begin.lsn)
         }
-        ReceiveEvent::Lost { error, again_in } => {
-            format!(
-                "the server is lost, tried again in {}: {}",
-                human_duration(*again_in),
-                with_causes(error)
-            )
+        ReceiveEvent::Lost { why, again_in } => {
+            format!("the server is lost, tried again in {}: {why}", human_duration(*again_in))
         }
         ReceiveEvent::Timeline { timeline, begin } => {
             format!("the server goes on with timeline {timeline} at {begin}")
         }
         ReceiveEvent::Stored { name } if context.printer.verbose => format!("{name} is in the repository"),
         ReceiveEvent::Stored { .. } => return,
-        ReceiveEvent::NotStored { name, error, again_in } => format!(
-            "{name} waits for the repository, tried again in {}: {}",
-            human_duration(*again_in),
-            with_causes(error)
-        ),
+        ReceiveEvent::NotStored { name, why, again_in } => {
+            format!("{name} waits for the repository, tried again in {}: {}", human_duration(*again_in), why)
+        }
     };
     context.talk.note(&text);
-}
-
-fn with_causes(error: &WalError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }
 
 impl Report for ReceiveReport {

@@ -10,7 +10,7 @@ use crate::printer::{Page, Report, render_findings, worst};
 use crate::{instance, repository};
 use pgproof_base::{Bytes, Severity, human_duration, shell_word};
 use pgproof_wal::status::{
-    CommandLine, GapState, PositionSource, StatusReport, StatusRequest, judge, observe,
+    CommandLine, GapState, PositionSource, Receiver, StatusReport, StatusRequest, judge, observe,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +23,7 @@ pub(crate) fn archive_status(args: &StatusArgs, context: &Context) -> anyhow::Re
     let request = StatusRequest {
         connect: instance::connect_options(&config.instance, &instance),
         pgdata: instance.data_directory,
+        slot: args.slot.clone(),
         repository: opened.as_ref().map_err(|error| one_line(&Fault::new(error))),
         command: command_line(&args.repository, context, &config)?,
     };
@@ -55,6 +56,17 @@ fn one_line(fault: &Fault) -> String {
     std::iter::once(&fault.message).chain(&fault.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
+fn received(receiver: &Receiver) -> String {
+    let Some(durable) = receiver.durable else { return "nothing yet".to_owned() };
+    let lag = receiver.lag_bytes.map(|bytes| format!(", lag {}", Bytes(bytes))).unwrap_or_default();
+    let state = match (receiver.active, receiver.synchronous) {
+        (false, _) => ", and nobody receives now",
+        (true, true) => ", commits wait for it",
+        (true, false) => "",
+    };
+    format!("up to {durable}{lag}{state}")
+}
+
 impl Report for StatusReport {
     fn render(&self, page: &mut Page) {
         let seconds = |s: u64| human_duration(Duration::from_secs(s));
@@ -79,6 +91,9 @@ impl Report for StatusReport {
         }
         if let (Some(bytes), Some(lag_s)) = (self.lag_bytes, self.lag_s) {
             page.field("lag", format!("{}, {}", Bytes(bytes), seconds(lag_s)));
+        }
+        if let Some(receiver) = &self.receiver {
+            page.field("received", received(receiver));
         }
         match &self.oldest_waiting {
             Some(oldest) => {

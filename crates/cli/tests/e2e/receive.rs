@@ -141,6 +141,12 @@ fn no_acknowledged_commit_is_lost_with_the_servers_disk() -> Result<()> {
     Ok(())
 }
 
+fn status(scene: &Scene) -> Result<serde_json::Value> {
+    let document: serde_json::Value =
+        serde_json::from_str(&scene.pgproof(&["archive", "status", "--json"])?.stdout)?;
+    Ok(document["report"].clone())
+}
+
 fn system(server: &Postgres) -> Result<String> {
     Ok(find::control_file(server.pgdata())?.system_identifier.to_string())
 }
@@ -156,7 +162,15 @@ fn a_receiver_goes_on_after_restarts_of_either_side_without_a_gap() -> Result<()
     let mut receiver = Receiver::start(&scene, &spool)?;
     server.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")?;
     server.switch_wal()?;
+    let streaming = status(&scene)?;
+    assert_eq!(streaming["receiver"]["active"], true, "{streaming}");
     receiver.signal(Signal::KILL)?;
+    wait::until_true("the server to miss the receiver", || {
+        Ok(status(&scene)?["receiver"]["active"] == serde_json::Value::Bool(false))
+    })?;
+    let away = status(&scene)?;
+    let codes = away["findings"].as_array().context("findings")?;
+    assert!(codes.iter().any(|finding| finding["code"] == "receiver-away"), "{away}");
     server.sql("INSERT INTO t SELECT generate_series(1001, 2000)")?;
     server.switch_wal()?;
     server.sql("INSERT INTO t SELECT generate_series(2001, 3000)")?;

@@ -2,7 +2,7 @@
 
 use super::place::Place;
 use super::{Handed, ReceiveEvent, ReceiveRequest};
-use crate::error::WalError;
+use crate::error::{WalError, with_causes};
 use jiff::Timestamp;
 use pgproof_pg::{ArchiveName, WalSegmentSize};
 use pgproof_repo::walobject::{self, PushSource, PushedBy, Stored};
@@ -77,7 +77,11 @@ impl Handover<'_> {
                 }
                 Err(source) => {
                     let error = WalError::Repo { operation: "archive received WAL", source };
-                    (self.tell)(ReceiveEvent::NotStored { name: &name.to_string(), error: &error, again_in });
+                    (self.tell)(ReceiveEvent::NotStored {
+                        name: &name.to_string(),
+                        why: with_causes(&error),
+                        again_in,
+                    });
                 }
             }
             if !self.pause(again_in) {

@@ -14,7 +14,7 @@ mod stream;
 pub use place::{Holdings, complete_path, holdings, partial_path};
 pub use plan::{Begin, ServerPosition, begin};
 
-use crate::error::WalError;
+use crate::error::{WalError, with_causes};
 use handover::Handover;
 use pgproof_pg::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalSegmentSize};
 use pgproof_repo::walobject::StoreOptions;
@@ -55,7 +55,7 @@ pub enum ReceiveEvent<'a> {
     /// The connection was lost; another attempt follows.
     Lost {
         /// Why.
-        error: &'a WalError,
+        why: String,
         /// When it follows.
         again_in: Duration,
     },
@@ -76,7 +76,7 @@ pub enum ReceiveEvent<'a> {
         /// Its name.
         name: &'a str,
         /// Why not.
-        error: &'a WalError,
+        why: String,
         /// When it follows.
         again_in: Duration,
     },
@@ -139,7 +139,9 @@ pub fn receive(
                 match flow.receive(source, request, &goes_on, tell) {
                     Ok(()) => return Ok(()),
                     Err(error) if !is_passing(&error) => return Err(error),
-                    Err(error) => tell(ReceiveEvent::Lost { error: &error, again_in: CONNECT_AGAIN }),
+                    Err(error) => {
+                        tell(ReceiveEvent::Lost { why: with_causes(&error), again_in: CONNECT_AGAIN })
+                    }
                 }
                 source = loop {
                     thread::sleep(CONNECT_AGAIN);
@@ -151,7 +153,9 @@ pub fn receive(
                         Ok(found) => {
                             return Err(WalError::OtherServer { found: found.system, expected: system });
                         }
-                        Err(error) => tell(ReceiveEvent::Lost { error: &error, again_in: CONNECT_AGAIN }),
+                        Err(error) => {
+                            tell(ReceiveEvent::Lost { why: with_causes(&error), again_in: CONNECT_AGAIN })
+                        }
                     }
                 };
             }

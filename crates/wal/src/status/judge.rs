@@ -1,8 +1,8 @@
 //! From what was seen to the report: pure, so that each rule is tested from a table of observations. Codes are described in
 //! docs/findings.md.
 
-use super::observation::{ArchiveView, Observation, Seen, ServerView};
-use super::report::{Gap, GapState, Position, PositionSource, StatusReport};
+use super::observation::{ArchiveView, Observation, ReceiverView, Seen, ServerView};
+use super::report::{Gap, GapState, Position, PositionSource, Receiver, StatusReport};
 use pgproof_base::{Bytes, Finding, Remedy, Severity, human_duration, shell_word};
 use pgproof_pg::{Lsn, SegmentName, SegmentNumber};
 use pgproof_repo::walset::{Run, WalSet};
@@ -33,6 +33,7 @@ pub fn judge(seen: &Observation) -> StatusReport {
         oldest_waiting: seen.local.oldest.clone(),
         wal_room: seen.local.room,
         archiver: None,
+        receiver: None,
         gaps: Vec::new(),
         findings: Vec::new(),
     };
@@ -41,6 +42,10 @@ pub fn judge(seen: &Observation) -> StatusReport {
             report.archiver = Some(server.archiver.clone());
             judge_settings(seen, server, &mut report.findings);
             judge_archiver(seen, server, &mut report.findings);
+            if let Some(receiver) = &server.receiver {
+                report.receiver = Some(describe_receiver(receiver, server.lsn));
+                report.findings.extend(judge_receiver(receiver, server.lsn));
+            }
         }
         Seen::No(why) => report.findings.push(unseen_server(seen, why)),
     }
@@ -282,6 +287,48 @@ fn judge_archiver(seen: &Observation, server: &ServerView, findings: &mut Vec<Fi
             format!("cd {data}\n{}", seen.command.call(&format!("archive push pg_wal/{file}"))),
         )),
     );
+}
+
+fn describe_receiver(receiver: &ReceiverView, flushed: Lsn) -> Receiver {
+    let durable = receiver.facts.durable;
+    Receiver {
+        active: receiver.facts.active,
+        synchronous: receiver.facts.synchronous,
+        durable,
+        // It may have acknowledged more since the server's position was read.
+        lag_bytes: durable.map(|durable| flushed.0.saturating_sub(durable.0)),
+    }
+}
+
+fn judge_receiver(receiver: &ReceiverView, flushed: Lsn) -> Option<Finding> {
+    let ReceiverView { slot, facts } = receiver;
+    let drop = Remedy::disruptive(
+        "if it is not to come back: take it out of synchronous_standby_names, and drop its slot",
+        format!("SELECT pg_drop_replication_slot('{}');", slot.replace('\'', "''")),
+    );
+    if facts.lost {
+        let seen = format!("the server has removed WAL that the receiver of slot {slot} needs");
+        let why = "the receiver cannot go on; what it has not received is covered by archive_command alone";
+        return Some(Finding::new("receiver-lost", Severity::Critical, seen, why).with(drop));
+    }
+    if facts.active {
+        return None;
+    }
+    let (severity, why) = match facts.waiting_commits {
+        0 => (
+            Severity::Warning,
+            "the server keeps all WAL from there on until it comes back, which fills its disk".to_owned(),
+        ),
+        1 => (Severity::Critical, "a commit waits for a synchronous standby".to_owned()),
+        waiting => (Severity::Critical, format!("{waiting} commits wait for a synchronous standby")),
+    };
+    let behind = facts.durable.map_or_else(
+        || "it never received anything".to_owned(),
+        |durable| format!("it is {} behind", Bytes(flushed.0.saturating_sub(durable.0))),
+    );
+    let seen = format!("nobody receives WAL through slot {slot}; {behind}");
+    let start = Remedy::safe("start `pgproof archive receive` again where it ran, with the same --spool", "");
+    Some(Finding::new("receiver-away", severity, seen, why).with(start).with(drop))
 }
 
 fn judge_queue(seen: &Observation, findings: &mut Vec<Finding>) {

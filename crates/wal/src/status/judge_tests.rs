@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use pgproof_pg::{Lsn, SegmentName, SegmentNumber, SystemIdentifier, TimelineId, WalSegmentSize};
 use pgproof_repo::BackupId;
 use pgproof_repo::walset::{BackupSpan, WalSet};
-use pgproof_server::ArchiverFacts;
+use pgproof_server::{ArchiverFacts, ReceiverFacts};
 
 const SIZE: WalSegmentSize = WalSegmentSize::DEFAULT;
 
@@ -51,6 +51,7 @@ fn healthy() -> Observation {
                 last_archived_age_s: Some(30.0),
                 ..ArchiverFacts::default()
             },
+            receiver: None,
         }),
         local: LocalWal {
             segments: (7..=9).map(segment).collect(),
@@ -129,6 +130,52 @@ fn segments_that_wait_are_lag_and_no_gap() {
         },
         expect![[r#"
             0/9001000 archived to 0/7000000, lag 33558528 bytes 90 s
+        "#]],
+    );
+}
+
+fn receiver(active: bool, waiting_commits: i64) -> Option<ReceiverView> {
+    let facts =
+        ReceiverFacts { active, durable: Some(at(9, 96)), synchronous: active, lost: false, waiting_commits };
+    Some(ReceiverView { slot: "pgproof".into(), facts })
+}
+
+#[test]
+fn what_a_receiver_lacks_is_told_apart_from_what_the_archive_lacks() {
+    let mut seen = healthy();
+    server(&mut seen).receiver = receiver(true, 0);
+    let report = judge(&seen);
+    assert_eq!((report.lag_bytes, report.receiver.unwrap().lag_bytes), (Some(4096), Some(4000)));
+    assert!(report.findings.is_empty());
+}
+
+#[test]
+fn a_receiver_that_is_away_is_named_and_how_to_live_without_it() {
+    check(
+        |seen| server(seen).receiver = receiver(false, 0),
+        expect![[r#"
+        0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
+        Warning receiver-away: nobody receives WAL through slot pgproof; it is 4000 bytes behind
+            SELECT pg_drop_replication_slot('pgproof');
+    "#]],
+    );
+    check(
+        |seen| server(seen).receiver = receiver(false, 3),
+        expect![[r#"
+        0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
+        Critical receiver-away: nobody receives WAL through slot pgproof; it is 4000 bytes behind
+            SELECT pg_drop_replication_slot('pgproof');
+    "#]],
+    );
+    check(
+        |seen| {
+            server(seen).receiver = receiver(false, 0);
+            server(seen).receiver.as_mut().unwrap().facts.lost = true;
+        },
+        expect![[r#"
+            0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
+            Critical receiver-lost: the server has removed WAL that the receiver of slot pgproof needs
+                SELECT pg_drop_replication_slot('pgproof');
         "#]],
     );
 }

@@ -12,6 +12,8 @@ mod observe;
 mod report;
 
 pub use judge::judge;
-pub use observation::{ArchiveView, CommandLine, LocalWal, Observation, Room, Seen, ServerView, Waiting};
+pub use observation::{
+    ArchiveView, CommandLine, LocalWal, Observation, ReceiverView, Room, Seen, ServerView, Waiting,
+};
 pub use observe::{StatusRequest, observe};
-pub use report::{Gap, GapState, Position, PositionSource, StatusReport};
+pub use report::{Gap, GapState, Position, PositionSource, Receiver, StatusReport};

@@ -2,7 +2,7 @@
 
 use pgproof_pg::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalSegmentSize};
 use pgproof_repo::walset::{BackupSpan, WalSet};
-use pgproof_server::ArchiverFacts;
+use pgproof_server::{ArchiverFacts, ReceiverFacts};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -75,6 +75,17 @@ pub struct ServerView {
     pub timeout: String,
     /// `pg_stat_archiver`.
     pub archiver: ArchiverFacts,
+    /// Who receives WAL through the slot that was asked for.
+    pub receiver: Option<ReceiverView>,
+}
+
+/// A receiver of WAL (`archive receive`).
+#[derive(Debug, Clone)]
+pub struct ReceiverView {
+    /// Its slot.
+    pub slot: String,
+    /// What the server says of it.
+    pub facts: ReceiverFacts,
 }
 
 /// `pg_wal`, seen as files.

@@ -3,16 +3,17 @@
 //! The order matters: position, then the archiver's queue, then the archive. A segment that is complete when the position is asked for
 //! is in the queue or, when the archive is listed, in the archive; so no segment on its way is taken for a missing one.
 
-use super::observation::{ArchiveView, CommandLine, LocalWal, Observation, Room, Seen, ServerView, Waiting};
+use super::observation::{
+    ArchiveView, CommandLine, LocalWal, Observation, ReceiverView, Room, Seen, ServerView, Waiting,
+};
 use crate::cluster::read_control;
-use crate::error::WalError;
+use crate::error::{WalError, with_causes};
 use pgproof_pg::{ArchiveName, ClusterState, SegmentName, WalSegmentSize};
 use pgproof_repo::catalog::{CatalogBackup, LineageCatalog, Scope};
 use pgproof_repo::lease::LeaseTimes;
 use pgproof_repo::walset::WalSet;
 use pgproof_repo::{Lineage, Repository};
-use pgproof_server::{ConnectOptions, Facts, ServerError, Session};
-use std::error::Error;
+use pgproof_server::{ConnectOptions, Facts, ReceiverFacts, ServerError, Session};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -24,6 +25,8 @@ pub struct StatusRequest<'a> {
     pub pgdata: PathBuf,
     /// How to reach its server.
     pub connect: ConnectOptions,
+    /// The replication slot of `archive receive`.
+    pub slot: String,
     /// The repository, or why it could not be opened.
     pub repository: Result<&'a Repository, String>,
     /// How pgproof is called in a command line; for remedies.
@@ -37,7 +40,8 @@ pub struct StatusRequest<'a> {
 pub fn observe(request: &StatusRequest<'_>) -> Result<Observation, WalError> {
     let control = read_control(&request.pgdata)?;
     let size = control.wal_segment_size;
-    let server = ask(&request.connect).map_or_else(|error| Seen::No(with_causes(&error)), Seen::Yes);
+    let server =
+        ask(&request.connect, &request.slot).map_or_else(|error| Seen::No(with_causes(&error)), Seen::Yes);
     let local = local(&request.pgdata.join("pg_wal"), size)?;
     let archive = match &request.repository {
         Ok(repository) => archive(repository, Lineage::new(control.system_identifier), size)
@@ -58,21 +62,10 @@ pub fn observe(request: &StatusRequest<'_>) -> Result<Observation, WalError> {
     })
 }
 
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text += &format!(": {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-fn ask(connect: &ConnectOptions) -> Result<ServerView, ServerError> {
-    let facts = Facts::observe(&mut Session::open(connect)?)?;
+fn ask(connect: &ConnectOptions, slot: &str) -> Result<ServerView, ServerError> {
+    let mut session = Session::open(connect)?;
+    let facts = Facts::observe(&mut session)?;
+    let receiver = ReceiverFacts::observe(&mut session, slot)?;
     let setting = |name: &str| facts.setting(name).to_owned();
     Ok(ServerView {
         in_recovery: facts.in_recovery,
@@ -83,6 +76,7 @@ fn ask(connect: &ConnectOptions) -> Result<ServerView, ServerError> {
         library: setting("archive_library"),
         timeout: setting("archive_timeout"),
         archiver: facts.archiver,
+        receiver: receiver.map(|facts| ReceiverView { slot: slot.to_owned(), facts }),
     })
 }
 

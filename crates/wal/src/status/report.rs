@@ -31,6 +31,8 @@ pub struct StatusReport {
     pub wal_room: Option<Room>,
     /// What the archiver says; none when the server could not be asked.
     pub archiver: Option<ArchiverFacts>,
+    /// Who receives WAL as it is written; none where nobody does, or the server could not be asked.
+    pub receiver: Option<Receiver>,
     /// Segments that are missing in the archive, and that nobody is about to bring.
     pub gaps: Vec<Gap>,
     /// What is wrong, and what mends it.
@@ -58,6 +60,19 @@ pub enum PositionSource {
     Standby,
     /// The control file of a server that could not be asked: its last checkpoint.
     ControlFile,
+}
+
+/// A receiver of WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Receiver {
+    /// Whether it streams now.
+    pub active: bool,
+    /// Whether commits wait for it.
+    pub synchronous: bool,
+    /// Up to where WAL is durable in its spool or the repository, as the server knows it.
+    pub durable: Option<Lsn>,
+    /// Bytes of WAL that the server has flushed and the receiver has not: what is lost with the server's disk.
+    pub lag_bytes: Option<u64>,
 }
 
 /// Consecutive segments that are missing.
