@@ -5,8 +5,15 @@
 mod tasks;
 mod tidy;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::env;
+use std::path::PathBuf;
+
+/// The checkout. Asked for at run time: clones share a build, and the one that built this program may be gone.
+fn workspace() -> Result<PathBuf> {
+    let package = env::var_os("CARGO_MANIFEST_DIR").context("run it with `cargo xtask`")?;
+    PathBuf::from(package).parent().map(Into::into).context("find the workspace")
+}
 
 fn main() -> Result<()> {
     let task = env::args().nth(1).unwrap_or_default();

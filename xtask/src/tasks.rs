@@ -57,7 +57,7 @@ fn built(kind: &str, name: &str) -> Result<String> {
 }
 
 fn target() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")?;
+    let root = crate::workspace()?;
     Ok(env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into))
 }
 

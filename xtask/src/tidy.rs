@@ -10,7 +10,7 @@ const LINES_MAX: usize = 800;
 
 /// Runs every check and lists all that is wrong.
 pub(crate) fn run() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the workspace")?;
+    let root = &crate::workspace()?;
     let mut wrong = Vec::new();
     for file in rust_files(&root.join("crates"))?.into_iter().chain(rust_files(&root.join("xtask"))?) {
         let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;

@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 /// Copied first: a store may clean up after itself, and what is tested must stay as it was released.
 fn copy_of(name: &str) -> (tempfile::TempDir, PathBuf) {
-    let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/repository-v1");
+    // At run time: clones share a build, and the one that built this test may be gone.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by cargo");
+    let from = PathBuf::from(package).join("../../testdata/repository-v1");
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join(name);
     copy(&from.join(name), &to);
