@@ -79,7 +79,7 @@ fn tell(context: &Context, event: &ReceiveEvent<'_>) {
         ReceiveEvent::Stored { name } if context.printer.verbose => format!("{name} is in the repository"),
         ReceiveEvent::Stored { .. } => return,
         ReceiveEvent::NotStored { name, why, again_in } => {
-            format!("{name} waits for the repository, tried again in {}: {}", human_duration(*again_in), why)
+            format!("{name} waits for the repository, tried again in {}: {why}", human_duration(*again_in))
         }
     };
     context.talk.note(&text);

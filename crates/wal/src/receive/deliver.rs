@@ -3,11 +3,11 @@
 //! A complete segment always beats a partial one, and a partial one is given only where it is the last of its timeline: in the middle of
 //! a timeline it would look like the timeline's end.
 
-use super::place::{Holdings, complete_path, holdings, partial_path};
+use super::place::{Holdings, complete_path, history_path, holdings, partial_path};
 use crate::spool::copy;
 use pgproof_pg::{ArchiveName, ControlFile, SegmentName};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Copies the file to its destination; false when it is not held.
 ///
@@ -31,7 +31,7 @@ pub(crate) fn deliver(
             }
         }
         ArchiveName::History(timeline) if held.histories.contains(timeline) => {
-            history_path(spool, control, &name.to_string())
+            history_path(spool, system, *timeline)
         }
         _ => return Ok(false),
     };
@@ -40,10 +40,6 @@ pub(crate) fn deliver(
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         copied => copied.map(|()| true),
     }
-}
-
-fn history_path(spool: &Path, control: &ControlFile, name: &str) -> PathBuf {
-    spool.join(control.system_identifier.to_string()).join(name)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

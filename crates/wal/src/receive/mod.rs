@@ -11,8 +11,7 @@ mod place;
 mod plan;
 mod stream;
 
-pub use place::{Holdings, complete_path, holdings, partial_path};
-pub use plan::{Begin, ServerPosition, begin};
+pub use plan::Begin;
 
 use crate::error::{WalError, with_causes};
 use handover::Handover;
@@ -22,6 +21,7 @@ use pgproof_repo::{Lineage, Repository, writer};
 use pgproof_server::replication::Replication;
 use pgproof_server::{ConnectOptions, ServerError};
 use place::Place;
+use plan::ServerPosition;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

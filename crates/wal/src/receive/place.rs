@@ -18,7 +18,7 @@ const TEMPORARY: &str = ".tmp";
 
 /// What lies in a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Holdings {
+pub(crate) struct Holdings {
     /// Segments that are complete and durable.
     pub complete: BTreeSet<SegmentName>,
     /// Segments of which a beginning is there.
@@ -39,12 +39,12 @@ pub(crate) struct Place {
 ///
 /// # Errors
 /// What the system says.
-pub fn holdings(spool: &Path, system: SystemIdentifier, size: WalSegmentSize) -> io::Result<Holdings> {
+pub(crate) fn holdings(spool: &Path, system: SystemIdentifier, size: WalSegmentSize) -> io::Result<Holdings> {
     look(&folder(spool, system), size)
 }
 
 /// The file of a complete segment.
-pub fn complete_path(
+pub(crate) fn complete_path(
     spool: &Path,
     system: SystemIdentifier,
     name: SegmentName,
@@ -54,13 +54,18 @@ pub fn complete_path(
 }
 
 /// The file of a segment of which a beginning is there.
-pub fn partial_path(
+pub(crate) fn partial_path(
     spool: &Path,
     system: SystemIdentifier,
     name: SegmentName,
     size: WalSegmentSize,
 ) -> PathBuf {
     folder(spool, system).join(format!("{}{PARTIAL}", name.file_name(size)))
+}
+
+/// The history file of a timeline.
+pub(crate) fn history_path(spool: &Path, system: SystemIdentifier, timeline: TimelineId) -> PathBuf {
+    folder(spool, system).join(timeline.history_file_name())
 }
 
 fn folder(spool: &Path, system: SystemIdentifier) -> PathBuf {

@@ -14,7 +14,7 @@ pub struct Begin {
 
 /// What the server says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerPosition {
+pub(crate) struct ServerPosition {
     /// The timeline that it writes.
     pub timeline: TimelineId,
     /// How far its WAL is flushed.
@@ -24,7 +24,7 @@ pub struct ServerPosition {
 }
 
 /// Goes on behind what is held; with nothing held, from where the slot keeps WAL; without a slot, from the segment being written.
-pub fn begin(held: &Holdings, server: &ServerPosition, size: WalSegmentSize) -> Begin {
+pub(crate) fn begin(held: &Holdings, server: &ServerPosition, size: WalSegmentSize) -> Begin {
     let behind = held.complete.iter().map(|name| name.next());
     // The order is by number, then timeline: of two timelines in one segment the later one goes on.
     if let Some(newest) = behind.chain(held.partial.iter().copied()).max() {

@@ -1,7 +1,8 @@
 //! Fills segments from the stream, syncs, acknowledges.
 
 use super::place::{OpenSegment, Place};
-use super::{Begin, Handed, ReceiveEvent, ReceiveRequest, Source, begin};
+use super::plan::begin;
+use super::{Begin, Handed, ReceiveEvent, ReceiveRequest, Source};
 use crate::error::WalError;
 use pgproof_pg::{Lsn, SegmentName, TimelineId, WalSegmentSize};
 use pgproof_server::ServerError;

@@ -43,8 +43,9 @@ pub fn judge(seen: &Observation) -> StatusReport {
             judge_settings(seen, server, &mut report.findings);
             judge_archiver(seen, server, &mut report.findings);
             if let Some(receiver) = &server.receiver {
-                report.receiver = Some(describe_receiver(receiver, server.lsn));
-                report.findings.extend(judge_receiver(receiver, server.lsn));
+                let described = describe_receiver(receiver, server.lsn);
+                report.findings.extend(judge_receiver(receiver, described.lag_bytes));
+                report.receiver = Some(described);
             }
         }
         Seen::No(why) => report.findings.push(unseen_server(seen, why)),
@@ -300,7 +301,7 @@ fn describe_receiver(receiver: &ReceiverView, flushed: Lsn) -> Receiver {
     }
 }
 
-fn judge_receiver(receiver: &ReceiverView, flushed: Lsn) -> Option<Finding> {
+fn judge_receiver(receiver: &ReceiverView, lag_bytes: Option<u64>) -> Option<Finding> {
     let ReceiverView { slot, facts } = receiver;
     let drop = Remedy::disruptive(
         "if it is not to come back: take it out of synchronous_standby_names, and drop its slot",
@@ -322,9 +323,9 @@ fn judge_receiver(receiver: &ReceiverView, flushed: Lsn) -> Option<Finding> {
         1 => (Severity::Critical, "a commit waits for a synchronous standby".to_owned()),
         waiting => (Severity::Critical, format!("{waiting} commits wait for a synchronous standby")),
     };
-    let behind = facts.durable.map_or_else(
+    let behind = lag_bytes.map_or_else(
         || "it never received anything".to_owned(),
-        |durable| format!("it is {} behind", Bytes(flushed.0.saturating_sub(durable.0))),
+        |lag| format!("it is {} behind", Bytes(lag)),
     );
     let seen = format!("nobody receives WAL through slot {slot}; {behind}");
     let start = Remedy::safe("start `pgproof archive receive` again where it ran, with the same --spool", "");
