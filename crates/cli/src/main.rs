@@ -14,6 +14,7 @@ mod fault;
 mod init;
 mod instance;
 mod printer;
+mod program;
 mod progress;
 mod repository;
 

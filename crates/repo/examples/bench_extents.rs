@@ -27,7 +27,7 @@ const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = stdout().lock();
-    writeln!(out, "{} MB in extents of 128 KiB, zstd 3, best of {ROUNDS} rounds", EXTENTS * EXTENT >> 20)?;
+    writeln!(out, "{} MB in extents of 128 KiB, zstd 3, best of {ROUNDS} rounds", (EXTENTS * EXTENT) >> 20)?;
     for (name, content) in [("pgbench", pgbench()), ("random", random())] {
         let mut zstd = Duration::MAX;
         let mut paths = [Duration::MAX; 2];

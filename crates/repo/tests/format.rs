@@ -1,5 +1,7 @@
 //! The format as released: repositories under `testdata/` open for ever.
 
+#![allow(clippy::unwrap_used, reason = "all of it is tests, helpers included")]
+
 #[path = "format/content.rs"]
 mod content;
 

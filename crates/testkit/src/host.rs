@@ -343,9 +343,14 @@ fn for_every_account(binary: &Path) -> Result<PathBuf> {
     let mut making =
         tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempfile_in(&folder)?;
     io::copy(&mut fs::File::open(binary)?, &mut making).context("copy the program")?;
-    // Closed for writing before it is run: the system refuses to run what somebody writes.
-    making.into_temp_path().persist(&copy).context("keep the copy of the program")?;
-    Ok(copy)
+    // Closed for writing before it is run: the system refuses to run what somebody writes. A copy that another test has made meanwhile
+    // stays: a program that runs from it must not lose its file.
+    match making.into_temp_path().persist_noclobber(&copy) {
+        Err(kept) if kept.error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(kept.error).context("keep the copy of the program")
+        }
+        _ => Ok(copy),
+    }
 }
 
 /// How long a copy of an older build is kept: longer than its tests run.

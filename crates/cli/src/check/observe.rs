@@ -54,7 +54,7 @@ pub(crate) fn observe(
     instance: anyhow::Result<Instance>,
     options: CheckOptions,
 ) -> Observation {
-    let program = std::env::current_exe().unwrap_or_default();
+    let program = crate::program::own_path().unwrap_or_default();
     let instance = seen(instance);
     let files = match &instance {
         Seen::Yes(instance) => seen(files::observe(instance)),

@@ -114,7 +114,7 @@ pub(crate) fn archive_prefetch(args: &PrefetchArgs, context: &Context) -> anyhow
 
 /// Starts the process that fetches ahead, with the configuration of this one. That it cannot be started costs time only.
 fn start_prefetch(args: &GetArgs, context: &Context, pgdata: &Path) {
-    let Ok(program) = std::env::current_exe() else { return };
+    let Ok(program) = crate::program::own_path() else { return };
     let mut command = Command::new(program);
     if let Some(config) = &context.config_flag {
         command.arg("--config").arg(context.absolute(config));

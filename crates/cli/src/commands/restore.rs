@@ -22,7 +22,7 @@ use pgproof_restore::{
 use pgproof_server::Owner;
 use pgproof_store::StoreConfig;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A plan, or what came of it.
 #[derive(Debug, Serialize)]
@@ -89,7 +89,7 @@ fn options(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Re
         Refused::new("restore-no-directory", "no directory to restore into is given", hint)
     })?;
     let owner = owner(&directory, config);
-    let program = std::env::current_exe()?;
+    let program = crate::program::own_path()?;
     if let Some(owner) = owner {
         account::refuse_unrunnable(&program, owner)?;
     }
@@ -228,7 +228,7 @@ fn commands(
 
 /// To whom the files will belong, when this process is root: whoever has the directory now, else the configured instance's owner, the
 /// repository's, or `postgres`.
-fn owner(directory: &PathBuf, config: &Config) -> Option<Owner> {
+fn owner(directory: &Path, config: &Config) -> Option<Owner> {
     if !Owner::current().is_root() {
         return None;
     }

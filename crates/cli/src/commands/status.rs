@@ -37,7 +37,7 @@ pub(crate) fn archive_status(args: &StatusArgs, context: &Context) -> anyhow::Re
 /// The call that does with this configuration what this one does.
 fn command_line(args: &RepositoryArgs, context: &Context, config: &Config) -> anyhow::Result<CommandLine> {
     let word = |path: &Path| shell_word(&path.display().to_string());
-    let mut line = CommandLine { head: word(&std::env::current_exe()?), flags: String::new() };
+    let mut line = CommandLine { head: word(&crate::program::own_path()?), flags: String::new() };
     if let Some(file) = &config.file {
         line.head += &format!(" --config {}", word(&context.absolute(file)));
     }

@@ -137,7 +137,7 @@ pub(crate) fn observe(args: &InitArgs, place: &Place) -> anyhow::Result<(InitFac
     let facts = server_facts(place)?;
     let key_exists = place.repository.key_file.as_deref().is_some_and(Path::exists);
     let init_facts = InitFacts {
-        program: std::env::current_exe().context("could not tell where this program lies")?,
+        program: crate::program::own_path().context("could not tell where this program lies")?,
         data_directory: place.instance.data_directory.clone(),
         tablespaces: facts.tablespaces.iter().map(|space| resolved(&space.location)).collect(),
         config_file: place.config_file.clone(),

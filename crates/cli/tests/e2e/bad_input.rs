@@ -115,7 +115,7 @@ fn what_cannot_be_backed_up_fails_the_backup_by_name() -> Result<()> {
     let path = scene.server.pgdata().join("base/1/999999");
     fs::write(&path, [0; 8192])?;
     scene.server.account().own(&path)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000))?;
     let ran = scene.pgproof(&["backup"])?;
     fs::remove_file(&path)?;
     assert!(ran.code == 3 && ran.stderr.contains("base/1/999999"), "{}{}", ran.stdout, ran.stderr);

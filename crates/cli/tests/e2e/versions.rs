@@ -128,7 +128,10 @@ fn one_round(server: &Postgres, round: u32) -> Result<()> {
     // A round's leftovers are those of the round before: what is made is there while a backup runs, and so is what is dropped.
     server.each(&[
         "DROP DATABASE IF EXISTS passing",
-        &format!("CREATE DATABASE passing{}", strategy(if round % 2 == 0 { "file_copy" } else { "wal_log" })),
+        &format!(
+            "CREATE DATABASE passing{}",
+            strategy(if round.is_multiple_of(2) { "file_copy" } else { "wal_log" })
+        ),
         "DROP TABLE IF EXISTS churned",
         "CREATE TABLE churned (id int PRIMARY KEY, body text)",
         "INSERT INTO churned SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 3000) g",

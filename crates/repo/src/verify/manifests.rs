@@ -86,9 +86,7 @@ impl ManifestCheck {
             let place = extent.place();
             match packs.get(&key) {
                 Some(pack) if pack.info.is_some() && !pack.damaged.contains(&place.frame) => {
-                    if !pack.holds(&place) {
-                        unresolved.get_or_insert((key, place.frame));
-                    }
+                    unresolved = unresolved.or((!pack.holds(&place)).then_some((key, place.frame)));
                 }
                 // Missing, unreadable, or damaged just here.
                 _ if !hurt_by.contains(&key) => hurt_by.push(key),

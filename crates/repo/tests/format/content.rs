@@ -1,6 +1,8 @@
 //! What the repositories under `testdata/` hold, made from nothing: shared by the program that wrote them and the test that reads
 //! them. Never changed once released; a new format version gets a file of its own.
 
+#![allow(clippy::unwrap_used, reason = "all of it is tests, helpers included")]
+
 use pgproof_pg::{ArchiveName, Lsn, SystemIdentifier, TimelineId, WalLevel, WalSegmentSize};
 use pgproof_repo::manifest::summary::{
     BackupKind, BackupSummary, DataDirectory, Database, ReadReason, ReasonTotal, ServerSettings,

@@ -228,11 +228,10 @@ impl Bucket {
             }
             Err(failure) => failure,
         };
-        let refused = match (failure.verdict, mode) {
-            (Verdict::ConditionFailed | Verdict::NoUpload, _) => true,
-            (Verdict::Absent, PutMode::IfMatch(_)) => true,
-            _ => false,
-        };
+        let refused = matches!(
+            (failure.verdict, mode),
+            (Verdict::ConditionFailed | Verdict::NoUpload, _) | (Verdict::Absent, PutMode::IfMatch(_))
+        );
         if !refused {
             return Err(failure.into_error(Operation::Put, self.name(path)));
         }

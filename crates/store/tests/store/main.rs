@@ -5,6 +5,8 @@
 //! - `powercut`: what was reported durable survives power cuts, and each sync point is needed.
 //! - `s3`: lost replies, missing buckets, unreachable services; against real server processes and a scripted one.
 
+#![allow(clippy::unwrap_used, reason = "all of it is tests, helpers included")]
+
 mod contract;
 mod directory;
 mod powercut;
