@@ -11,6 +11,7 @@ mod archive;
 mod backups;
 mod measure;
 mod pages;
+mod receive;
 mod results;
 mod site;
 
@@ -19,11 +20,12 @@ use results::Results;
 
 type Part = (&'static str, fn(&mut Results) -> Result<()>);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("full", backups::compressible),
     ("random", backups::badly_compressing),
     ("incremental", backups::incrementals),
     ("push", archive::push),
+    ("receive", receive::commit_latency),
     ("throughput", backups::throughput_left),
     ("pages", pages::random_pages),
     // Last, because it takes as long as all the others.

@@ -131,7 +131,11 @@ pub fn receive(
             failed.fetch_or(taken.is_err(), Ordering::Relaxed);
             taken
         });
-        let mut flow = stream::Flow::new(&place, size, &queue);
+        // Without room: one is ready while the next is not begun.
+        let (ready, spares) = std::sync::mpsc::sync_channel(0);
+        let making = &place;
+        scope.spawn(move || stream::make_spares(making, &ready));
+        let mut flow = stream::Flow::new(&place, size, &queue, spares);
         let goes_on = || !stop.load(Ordering::Relaxed) && !failed.load(Ordering::Relaxed);
         let received = (|| {
             flow.hand_over_held()?;

@@ -11,6 +11,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const LOCK: &str = "lock";
 const PARTIAL: &str = ".partial";
@@ -32,7 +33,16 @@ pub(crate) struct Holdings {
 pub(crate) struct Place {
     folder: PathBuf,
     size: WalSegmentSize,
+    /// How many spares were made: each has a name of its own.
+    spares: AtomicU64,
     _lock: File,
+}
+
+/// A durable segment of zeroes without a name yet. One that is left behind is swept by the next [`Place::take`].
+#[derive(Debug)]
+pub(crate) struct Spare {
+    file: File,
+    path: PathBuf,
 }
 
 /// What lies in the place of a cluster, whoever fills it; nothing where there is none.
@@ -123,7 +133,7 @@ impl Place {
                 fs::remove_file(path)?;
             }
         }
-        Ok(Some(Self { folder, size, _lock: lock }))
+        Ok(Some(Self { folder, size, spares: AtomicU64::new(0), _lock: lock }))
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -160,28 +170,43 @@ impl Place {
         sync_directory(&self.folder)
     }
 
-    /// Opens a segment to receive it. What was received of it before stays until the same bytes come again.
+    /// Makes a segment of zeroes that some [`Self::open`] will take.
     ///
     /// # Errors
     /// What the system says; a full disk now, rather than in the middle of the segment.
-    pub(crate) fn open(&self, name: SegmentName) -> io::Result<OpenSegment> {
+    pub(crate) fn make_spare(&self) -> io::Result<Spare> {
+        let number = self.spares.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(format!("spare-{number}{TEMPORARY}"));
+        let file = File::create(&path)?;
+        // Written, not only allocated: then syncing what is received needs no change of metadata.
+        let zeroes = vec![0; 1 << 20];
+        for offset in (0..u64::from(self.size.bytes())).step_by(zeroes.len()) {
+            file.write_all_at(&zeroes, offset)?;
+        }
+        file.sync_all()?;
+        Ok(Spare { file, path })
+    }
+
+    /// Opens a segment to receive it: what was received of it before stays until the same bytes come again, else it becomes what
+    /// `spare` gives.
+    ///
+    /// # Errors
+    /// What the system says, and what `spare` does.
+    pub(crate) fn open(
+        &self,
+        name: SegmentName,
+        spare: impl FnOnce() -> io::Result<Spare>,
+    ) -> io::Result<OpenSegment> {
         let path = self.partial_path(name);
         let length = u64::from(self.size.bytes());
         let file = match File::options().write(true).open(&path) {
             Ok(file) if file.metadata()?.len() == length => file,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {
-                let temporary = self.folder.join(format!("{}{TEMPORARY}", name.file_name(self.size)));
-                let file = File::create(&temporary)?;
-                // Written, not only allocated: then syncing what is received needs no change of metadata.
-                let zeroes = vec![0; 1 << 20];
-                for offset in (0..length).step_by(zeroes.len()) {
-                    file.write_all_at(&zeroes, offset)?;
-                }
-                file.sync_all()?;
-                fs::rename(&temporary, &path)?;
+                let spare = spare()?;
+                fs::rename(&spare.path, &path)?;
                 sync_directory(&self.folder)?;
-                file
+                spare.file
             }
         };
         Ok(OpenSegment {
@@ -272,18 +297,22 @@ mod tests {
         SegmentName::new(TimelineId(1), SegmentNumber(number))
     }
 
+    fn open(place: &Place, number: u64) -> io::Result<OpenSegment> {
+        place.open(segment(number), || place.make_spare())
+    }
+
     #[test]
     fn what_was_received_of_a_segment_stays_until_it_comes_again() {
         let directory = tempfile::tempdir().unwrap();
         let place = place(directory.path());
         let start = segment(3).start(place.size);
-        let mut open = place.open(segment(3)).unwrap();
+        let mut open = open(&place, 3).unwrap();
         assert_eq!(open.write(start.plus(10), b"abc").unwrap(), 3);
         open.sync().unwrap();
         drop(open);
         let content = fs::read(place.partial_path(segment(3))).unwrap();
         assert_eq!((content.len(), &content[9..14]), (1 << 20, &b"\0abc\0"[..]));
-        place.open(segment(3)).unwrap();
+        open(&place, 3).unwrap();
         assert_eq!(fs::read(place.partial_path(segment(3))).unwrap(), content);
     }
 
@@ -291,7 +320,7 @@ mod tests {
     fn a_segment_takes_only_its_own_bytes_and_then_gets_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let place = place(directory.path());
-        let mut open = place.open(segment(3)).unwrap();
+        let mut open = open(&place, 3).unwrap();
         let near_end = Lsn(segment(3).end(place.size).0 - 2);
         assert_eq!(open.write(near_end, b"abcd").unwrap(), 2);
         assert!(open.ends_at(near_end.plus(2)));
@@ -330,8 +359,22 @@ mod tests {
         fs::write(held.partial_path(segment(3)), b"short").unwrap();
         drop(held);
         let place = place(directory.path());
-        place.open(segment(3)).unwrap();
+        open(&place, 3).unwrap();
         assert_eq!(fs::metadata(place.partial_path(segment(3))).unwrap().len(), 1 << 20);
         assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_spare_serves_a_new_segment_only_and_is_made_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
+        let spare = place.make_spare().unwrap();
+        assert_eq!(fs::metadata(&spare.path).unwrap().len(), 1 << 20);
+        place.open(segment(3), || Ok(spare)).unwrap();
+        place.open(segment(3), || panic!("what is there goes on")).unwrap();
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = place.open(segment(4), || Err(full)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(place.holdings().unwrap().partial, [segment(3)].into());
     }
 }

@@ -1,6 +1,6 @@
 //! Fills segments from the stream, syncs, acknowledges.
 
-use super::place::{OpenSegment, Place};
+use super::place::{OpenSegment, Place, Spare};
 use super::plan::begin;
 use super::{Begin, Handed, ReceiveEvent, ReceiveRequest, Source};
 use crate::error::WalError;
@@ -8,11 +8,11 @@ use pgproof_pg::{Lsn, SegmentName, TimelineId, WalSegmentSize};
 use pgproof_server::ServerError;
 use pgproof_server::replication::{Received, Stream};
 use std::io;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 /// Written at most before it is synced and acknowledged, though more has come: commits wait for the acknowledgement.
-const UNSYNCED_MAX: u64 = 1 << 20;
+const UNACKNOWLEDGED_MAX: u64 = 1 << 20;
 
 /// How long a silent stream is listened to before the server is told that somebody is there. It gives up after `wal_sender_timeout`, 60 s
 /// unless set otherwise; `pg_receivewal` reports as often.
@@ -25,6 +25,7 @@ pub(super) struct Flow<'a> {
     place: &'a Place,
     size: WalSegmentSize,
     queue: &'a Sender<Handed>,
+    spares: Receiver<io::Result<Spare>>,
     segment: Option<OpenSegment>,
     timeline: TimelineId,
     /// Behind the last byte that was written.
@@ -35,11 +36,17 @@ pub(super) struct Flow<'a> {
 }
 
 impl<'a> Flow<'a> {
-    pub(super) fn new(place: &'a Place, size: WalSegmentSize, queue: &'a Sender<Handed>) -> Self {
+    pub(super) fn new(
+        place: &'a Place,
+        size: WalSegmentSize,
+        queue: &'a Sender<Handed>,
+        spares: Receiver<io::Result<Spare>>,
+    ) -> Self {
         Self {
             place,
             size,
             queue,
+            spares,
             segment: None,
             timeline: TimelineId::FIRST,
             written: Lsn::INVALID,
@@ -130,16 +137,16 @@ impl<'a> Flow<'a> {
 
     /// Follows one timeline; true when it ended, false when receiving is to end.
     fn follow(&mut self, stream: &mut Stream, goes_on: &dyn Fn() -> bool) -> Result<bool, WalError> {
-        let mut told = Instant::now();
+        let (mut told, mut acknowledged) = (Instant::now(), self.durable);
         loop {
-            let unsynced = self.written.bytes_since(self.durable);
+            let news = self.written.bytes_since(acknowledged);
             // While more has come it is written too: one sync then serves all commits in it.
-            let wait = if unsynced == 0 { LISTEN } else { Duration::ZERO };
-            let received = match unsynced < UNSYNCED_MAX {
+            let wait = if news == 0 { LISTEN } else { Duration::ZERO };
+            let received = match news < UNACKNOWLEDGED_MAX {
                 true => stream.receive(wait).map_err(failed)?,
                 false => Received::Nothing,
             };
-            let (mut tells, mut ends) = (unsynced > 0 || told.elapsed() >= STATUS_EVERY, false);
+            let (mut tells, mut ends) = (news > 0 || told.elapsed() >= STATUS_EVERY, false);
             match received {
                 Received::Wal { start, data } => {
                     self.write(stream.server(), start, &data)?;
@@ -152,7 +159,7 @@ impl<'a> Flow<'a> {
             self.sync()?;
             if tells {
                 stream.acknowledge(self.written, self.durable).map_err(failed)?;
-                told = Instant::now();
+                (told, acknowledged) = (Instant::now(), self.durable);
             }
             if ends {
                 return Ok(true);
@@ -180,7 +187,9 @@ impl<'a> Flow<'a> {
                 Some(segment) => segment,
                 None => {
                     let name = SegmentName::new(self.timeline, self.written.segment(self.size));
-                    self.place.open(name).map_err(|error| self.spool("begin a segment in", error))?
+                    self.place
+                        .open(name, || self.spare())
+                        .map_err(|error| self.spool("begin a segment in", error))?
                 }
             };
             let taken = segment.write(self.written, data).map_err(|error| self.spool("write to", error))?;
@@ -210,9 +219,22 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
+    fn spare(&self) -> io::Result<Spare> {
+        match self.spares.recv() {
+            Ok(Ok(spare)) => Ok(spare),
+            // It failed when it was made; there may be room now.
+            _ => self.place.make_spare(),
+        }
+    }
+
     fn spool(&self, operation: &'static str, source: io::Error) -> WalError {
         WalError::Spool { operation, path: self.place.folder().to_owned(), source }
     }
+}
+
+/// Keeps one segment of zeroes ready until nobody takes them: to fill one takes longer than commits should wait.
+pub(super) fn make_spares(place: &Place, ready: &SyncSender<io::Result<Spare>>) {
+    while ready.send(place.make_spare()).is_ok() {}
 }
 
 fn failed(source: ServerError) -> WalError {
