@@ -193,7 +193,9 @@ impl Site {
 
     /// Compressed tar files by the server's own means.
     pub(crate) fn pg_basebackup(&self, into: &Path) -> Result<Sample> {
-        let mut command = self.server.client_program("pg_basebackup")?;
+        // The server's own: not every build of newer ones knows zstd.
+        let mut command =
+            self.server.own_program("pg_basebackup").context("the server has no pg_basebackup")?;
         command.args([
             "--format=tar",
             "--compress=client-zstd:level=3,workers=2",
