@@ -29,6 +29,7 @@ mod start;
 mod summary;
 mod suspects;
 mod tasks;
+mod throttle;
 mod worker;
 
 pub use cluster::{Cluster, EXTERNAL};

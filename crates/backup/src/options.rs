@@ -2,6 +2,7 @@
 
 use pgproof_repo::Codec;
 use serde::Serialize;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Whether an earlier backup may be built upon.
@@ -35,6 +36,8 @@ pub struct BackupOptions {
     pub archive_timeout: Duration,
     /// A pack is closed when it has grown to this many bytes.
     pub pack_bytes: u64,
+    /// Bytes of data files that all workers together read in a second at most.
+    pub max_rate: Option<NonZeroU64>,
 }
 
 impl Default for BackupOptions {
@@ -48,6 +51,7 @@ impl Default for BackupOptions {
             codec: Codec::default(),
             archive_timeout: Duration::from_secs(60),
             pack_bytes: 32 << 20,
+            max_rate: None,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::scan::{self, Entry};
 use crate::start::{self, Begun};
 use crate::summary::{self, Ending};
 use crate::suspects;
+use crate::throttle::Throttle;
 use crate::worker::{Output, Prior, Shared};
 use crate::{archive, copy, damage, estimates, tasks};
 use jiff::Timestamp;
@@ -263,6 +264,7 @@ impl Work {
             first_index,
             pack_bytes: options.pack_bytes,
             codec: options.codec,
+            throttle: Throttle::new(options.max_rate),
             checksums: cluster.facts.checksums,
             prior: prior.as_ref().map(|prior| prior as &dyn Prior),
             salvage: &salvage,

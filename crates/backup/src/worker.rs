@@ -12,6 +12,7 @@ use crate::plan::blocks_of;
 use crate::salvage::Salvage;
 use crate::scan::Entry;
 use crate::source::Source;
+use crate::throttle::Throttle;
 use pgproof_base::Progress;
 use pgproof_pg::relfile::BLOCK_SIZE;
 use pgproof_repo::access::Page;
@@ -124,6 +125,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) pack_bytes: u64,
     /// How extents are compressed.
     pub(crate) codec: Codec,
+    /// What keeps the reads below a rate.
+    pub(crate) throttle: Throttle,
     /// Are page checksums verified?
     pub(crate) checksums: bool,
     /// What the earlier backup holds.
@@ -283,6 +286,7 @@ impl<'a, 'b> Worker<'a, 'b> {
             for run in &piece.blocks {
                 let start = bytes.len();
                 bytes.resize(start + (run.end - run.start) as usize * BLOCK_SIZE, 0);
+                self.shared.throttle.pass(bytes.len() - start);
                 let pages = source.read(run.start, &mut bytes[start..])?;
                 self.output.bytes_read += pages.bytes;
                 bytes.truncate(start + pages.count * BLOCK_SIZE);
@@ -306,6 +310,7 @@ impl<'a, 'b> Worker<'a, 'b> {
         let entry = &self.shared.entries[file];
         let mut image = [0; BLOCK_SIZE];
         for block in ranges.iter().cloned().flatten() {
+            self.shared.throttle.pass(BLOCK_SIZE);
             let read = source.read(block, &mut image)?;
             self.output.bytes_read += read.bytes;
             if read.count == 1 && !prior.holds(entry, block, &image)? {
@@ -357,6 +362,7 @@ impl<'a, 'b> Worker<'a, 'b> {
         block: u32,
         buffer: &mut [u8],
     ) -> Result<usize, BackupError> {
+        self.shared.throttle.pass(buffer.len());
         let pages = source.read(block, buffer)?;
         self.output.bytes_read += pages.bytes;
         if source.is_checked() {

@@ -3,6 +3,7 @@
 //! Each variant names the object it is about. Damage ([`Error::Damaged`]) is told from a wrong key ([`Error::WrongKey`]) and from
 //! a format of the future ([`Error::UnknownFormat`]): the first means restoring from elsewhere, the others never do.
 
+use crate::description::RepositoryId;
 use crate::layout::BackupId;
 use crate::lease::Holder;
 use crate::writer::ArchiveWriter;
@@ -49,6 +50,16 @@ pub enum Error {
     NotARepository {
         /// The place, as the store describes itself.
         place: String,
+    },
+    /// Where this repository was there is another one now.
+    #[error("{place} holds another repository now: {found}, and was {expected}")]
+    Replaced {
+        /// The place, as the store describes itself.
+        place: String,
+        /// Which is there.
+        found: RepositoryId,
+        /// Which was opened.
+        expected: RepositoryId,
     },
     /// A repository is to be created where one is.
     #[error("{place} already holds a repository")]
@@ -300,6 +311,7 @@ impl Error {
         match self {
             Self::Store { source, .. } => source.code(),
             Self::NotARepository { .. } => "repository-absent",
+            Self::Replaced { .. } => "repository-replaced",
             Self::RepositoryExists { .. } => "repository-exists",
             Self::UnknownFormat { .. } => "repository-unknown-format",
             Self::UnknownSuite { .. } => "repository-unknown-suite",
@@ -335,6 +347,7 @@ impl Error {
             Self::NotARepository { .. } => {
                 "is its disk mounted, and the path right? If this is a new repository, run `pgproof init`"
             }
+            Self::Replaced { .. } => "start the command again, with the new repository's key",
             Self::RepositoryExists { .. } => "choose an empty place, or use the repository that is there",
             Self::UnknownFormat { .. } | Self::UnknownSuite { .. } => {
                 "was it written by a newer pgproof? Use at least that version"

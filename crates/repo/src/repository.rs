@@ -78,15 +78,7 @@ impl Repository {
     /// [`Error::KeyNeeded`], [`Error::WrongKey`] and [`Error::NotEncrypted`] when it and the key do not go together.
     pub fn open(store: Arc<dyn Store>, unlock: &Unlock) -> Result<Self> {
         let place = store.describe();
-        let bytes = match store.get(&layout::description()) {
-            Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. } | StoreError::NoRepository { .. }) => {
-                return Err(Error::NotARepository { place });
-            }
-            Err(source) => return Err(Error::Store { operation: "open the repository", source }),
-        };
-        let object = format!("{} of {place}", layout::description());
-        let description = Description::decode(&bytes, &object)?;
+        let description = describe(&*store)?;
         let identities = unlock.identities()?;
         let data_key = match (description.suite, identities.as_slice()) {
             (Suite::None, []) => Keys::unsealed_data_key(&description.id.bytes()),
@@ -95,6 +87,19 @@ impl Repository {
             (Suite::Aes256Gcm, identities) => data_key(&description, identities, place)?,
         };
         Ok(Self::assemble(store, description, data_key))
+    }
+
+    /// Looks whether the place still holds this repository: for processes that live long, because one that was made anew in the same place
+    /// has other keys, and what is sealed with these nobody could open there.
+    ///
+    /// # Errors
+    /// [`Error::Replaced`] when it holds another one, and as [`Self::open`].
+    pub fn confirm(&self) -> Result<()> {
+        let found = describe(&**self.store())?.id;
+        match found == self.id() {
+            true => Ok(()),
+            false => Err(Error::Replaced { place: self.store().describe(), found, expected: self.id() }),
+        }
     }
 
     fn assemble(store: Arc<dyn Store>, description: Description, data_key: Zeroizing<[u8; 32]>) -> Self {
@@ -136,6 +141,19 @@ impl Repository {
     pub fn sealer(&self, kind: ObjectKind, salt: &Salt, path: &ObjectPath) -> Sealer {
         self.inner.keys.sealer(kind, salt, path.as_str())
     }
+}
+
+/// Reads what is known of the repository of a place without a key.
+fn describe(store: &dyn Store) -> Result<Description> {
+    let place = store.describe();
+    let bytes = match store.get(&layout::description()) {
+        Ok(bytes) => bytes,
+        Err(StoreError::NotFound { .. } | StoreError::NoRepository { .. }) => {
+            return Err(Error::NotARepository { place });
+        }
+        Err(source) => return Err(Error::Store { operation: "open the repository", source }),
+    };
+    Description::decode(&bytes, &format!("{} of {place}", layout::description()))
 }
 
 fn wrapped_key(data_key: &[u8; 32], recipients: &[String], store: &dyn Store) -> Result<WrappedKey> {
@@ -198,6 +216,19 @@ mod tests {
         assert_eq!(error.code(), "repository-key-needed");
         let error = Repository::create(store, &options).unwrap_err();
         assert_eq!(error.code(), "repository-exists");
+    }
+
+    #[test]
+    fn one_made_anew_in_the_same_place_is_told_from_the_one_that_was_opened() {
+        let store = memory();
+        let options = CreateOptions { suite: Suite::None, recipients: Vec::new() };
+        let opened = Repository::create(store.clone(), &options).unwrap();
+        opened.confirm().unwrap();
+        let other = memory();
+        Repository::create(other.clone(), &options).unwrap();
+        let description = other.get(&layout::description()).unwrap();
+        put(&store, std::str::from_utf8(&description).unwrap());
+        assert_eq!(opened.confirm().unwrap_err().code(), "repository-replaced");
     }
 
     #[test]

@@ -67,6 +67,28 @@ pub enum WalError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another process archives ahead in this data directory.
+    #[error("another `archive run` serves {}", pgdata.display())]
+    ResidentTaken {
+        /// The data directory.
+        pgdata: PathBuf,
+    },
+    /// PostgreSQL's pushes go to another repository than the one that is archived into ahead.
+    #[error("archive_command archives into {found} now, and this process into {expected}")]
+    OtherRepository {
+        /// Where pushes go.
+        found: String,
+        /// Where this process archives.
+        expected: String,
+    },
+    /// Whoever archives ahead could not archive the file.
+    #[error("{message}")]
+    Resident {
+        /// What it said, with causes.
+        message: String,
+        /// What it advised.
+        hint: String,
+    },
     /// The server did not send WAL.
     #[error("could not {operation}")]
     Server {
@@ -119,6 +141,13 @@ impl WalError {
                 "does the directory exist, on its own disk, and may this user write there?".to_owned()
             }
             Self::SpoolTaken { .. } => "let that one go on, or give this one a directory of its own".to_owned(),
+            Self::ResidentTaken { .. } => {
+                "one is enough: it takes on what that data directory's archiver offers".to_owned()
+            }
+            Self::OtherRepository { .. } => {
+                "start `pgproof archive run` again with the configuration that archive_command names".to_owned()
+            }
+            Self::Resident { hint, .. } => hint.clone(),
             Self::Server { source, .. } => source.hint(),
             Self::OtherServer { .. } => {
                 "does the address lead to the right server? Received WAL of the other one was kept".to_owned()

@@ -1,7 +1,7 @@
 //! Keep every change: what `archive_command` and `restore_command` call.
 //!
 //! Promises that [`push()`] succeeds only when the file is durable in the repository, and that [`get()`] calls a file absent only when
-//! the repository proved it; and that [`receive`] acknowledges only what is durable. How a segment is stored is `pgproof-repo`'s business; what the archive lacks is judged in [`status`].
+//! the repository proved it; that [`receive`] acknowledges only what is durable, and that [`resident`] answers for a file only when it is. How a segment is stored is `pgproof-repo`'s business; what the archive lacks is judged in [`status`].
 
 mod cluster;
 mod error;
@@ -9,6 +9,7 @@ mod get;
 mod prefetch;
 mod push;
 pub mod receive;
+pub mod resident;
 mod spool;
 pub mod status;
 

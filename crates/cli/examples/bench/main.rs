@@ -20,11 +20,12 @@ use results::Results;
 
 type Part = (&'static str, fn(&mut Results) -> Result<()>);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("full", backups::compressible),
     ("random", backups::badly_compressing),
     ("incremental", backups::incrementals),
     ("push", archive::push),
+    ("queue", archive::queue),
     ("receive", receive::commit_latency),
     ("throughput", backups::throughput_left),
     ("pages", pages::random_pages),

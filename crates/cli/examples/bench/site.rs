@@ -26,6 +26,8 @@ pub(crate) struct Site {
     program: PathBuf,
     system_identifier: String,
     pub(crate) encryption: Encryption,
+    /// pgproof's own, as `init` has set it.
+    pub(crate) archive_command: String,
 }
 
 impl Site {
@@ -43,8 +45,9 @@ impl Site {
             settings.iter().fold(builder, |builder, (name, value)| builder.setting(name, value)).start()?;
         // SQL shows it as a signed number.
         let system_identifier = find::control_file(server.pgdata())?.system_identifier.to_string();
-        let site =
-            Self { server, program: Pgproof::new()?.binary().to_owned(), system_identifier, encryption };
+        let program = Pgproof::new()?.binary().to_owned();
+        let mut site =
+            Self { server, program, system_identifier, encryption, archive_command: String::new() };
         let (data, repository) =
             (site.server.pgdata().display().to_string(), site.repository().display().to_string());
         let mut init =
@@ -53,6 +56,7 @@ impl Site {
             init.arg("--no-encryption");
         }
         measure::run(init, None)?;
+        site.archive_command = site.server.value("SHOW archive_command")?;
         site.set_up_pgbackrest(encryption)?;
         site.archive_to_both()?;
         measure::run(site.pgbackrest(&["stanza-create"]), None)?;
@@ -99,9 +103,8 @@ impl Site {
     /// One archive command for two archives. pgBackRest's gets WAL, and first, only while it is measured; pgproof's always, because
     /// what it lacked would make its next backup slower than it is. pgBackRest looks for its own name in the command.
     fn archive_to_both(&self) -> Result<()> {
-        let ours = self.server.value("SHOW archive_command")?;
         let script = self.server.ground().join("archive-to-pgproof-and-pgbackrest");
-        let ours = ours.replace("%p", "$1");
+        let ours = self.archive_command.replace("%p", "$1");
         let theirs = self.pgbackrest_call();
         let marker = self.pgbackrest_is_measured();
         let text = format!(
@@ -126,7 +129,29 @@ impl Site {
         self.server.ground().join("pgbackrest.conf")
     }
 
-    fn pgbackrest_call(&self) -> String {
+    /// Empties both archives, and ends who works ahead of PostgreSQL's archiver.
+    pub(crate) fn forget_archived(&self) -> Result<()> {
+        let ground = self.server.ground().display().to_string();
+        // Fails where there is none.
+        Command::new("pkill")
+            .args(["-f", &format!("(archive run|archive-push:async).*{ground}")])
+            .status()?;
+        for stored in [
+            self.repository().join(&self.system_identifier).join("wal"),
+            self.pgbackrest_repository().join("archive/main/15-1"),
+            self.server.ground().join("pgbackrest-spool/archive"),
+        ] {
+            for entry in fs::read_dir(stored).into_iter().flatten() {
+                let path = entry?.path();
+                if path.is_dir() {
+                    fs::remove_dir_all(path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pgbackrest_call(&self) -> String {
         format!("pgbackrest --config={} --stanza=main", self.pgbackrest_config().display())
     }
 
@@ -144,7 +169,8 @@ impl Site {
         command.args(["-c", script]);
         self.server.account().apply(&mut command);
         command.envs(self.server.environment()).current_dir(self.server.pgdata());
-        command.env("PGPROOF_CONFIG", self.config());
+        // One process a segment is measured; what works ahead of it has a contest of its own.
+        command.env("PGPROOF_CONFIG", self.config()).env("PGPROOF_ARCHIVE_PUSH_AHEAD", "0");
         command.env("PGPROOF", &self.program);
         command.env("PGBACKREST", self.pgbackrest_call());
         command

@@ -135,8 +135,13 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
             found.processes(args.processes);
             found.text(Section::Backup, "compression", "--compression", args.compression.as_deref());
+            found.text(Section::Backup, "max_rate", "--max-rate", args.max_rate.as_deref());
         }
         LowCommand::Archive(Archive::Status(args)) => {
+            found.instance(args.pgdata.as_deref());
+            found.repository(&args.repository);
+        }
+        LowCommand::Archive(Archive::Run(args)) => {
             found.instance(args.pgdata.as_deref());
             found.repository(&args.repository);
         }

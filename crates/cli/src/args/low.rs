@@ -152,6 +152,9 @@ pub(crate) struct BackupArgs {
     /// How to compress: zstd:LEVEL, lz4 or none
     #[arg(long, value_name = "CODEC")]
     pub(crate) compression: Option<String>,
+    /// Read at most so much of the data files in a second, such as 50MB
+    #[arg(short = 'r', long, value_name = "SIZE")]
+    pub(crate) max_rate: Option<String>,
 }
 
 /// `pgproof archive`
@@ -161,6 +164,8 @@ pub(crate) enum ArchiveCommand {
     Push(PushArgs),
     /// Fetch a WAL file; for restore_command
     Get(GetArgs),
+    /// Archive ahead of PostgreSQL's archiver, several files at a time, until interrupted
+    Run(RunArgs),
     /// Compare the server's position with the archive: lag, gaps, and what repairs each
     Status(StatusArgs),
     /// Receive WAL as it is written, like a standby, until interrupted
@@ -233,6 +238,19 @@ pub(crate) struct ReceiveArgs {
     /// Data directory of the server, when it is on this host
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof archive run`
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Data directory of the server
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pgdata: Option<PathBuf>,
+    /// End when nothing was to be done for a minute
+    #[arg(long)]
+    pub(crate) until_idle: bool,
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
 }

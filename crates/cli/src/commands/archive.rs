@@ -3,7 +3,8 @@
 
 use crate::account;
 use crate::args::high::Context;
-use crate::args::low::{GetArgs, PrefetchArgs, PushArgs};
+use crate::args::low::{GetArgs, PrefetchArgs, PushArgs, RepositoryArgs};
+use crate::config::Config;
 use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::printer::{Page, Report};
@@ -12,7 +13,7 @@ use pgproof_base::Bytes;
 use pgproof_repo::walobject::StoreOptions;
 use pgproof_server::Owner;
 use pgproof_wal::{
-    Ahead, GetOutcome, GetRequest, PrefetchRequest, PushReport, PushRequest, get, prefetch, push,
+    Ahead, GetOutcome, GetRequest, PrefetchRequest, PushReport, PushRequest, get, prefetch, push, resident,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,16 @@ pub(crate) fn archive_push(args: &PushArgs, context: &Context) -> anyhow::Result
     let config = context.config()?;
     let pgdata = data_directory(context)?;
     become_owner_of(&pgdata)?;
-    let repository = repository::open(&config)?;
-    let options = StoreOptions { codec: config.archive.compression, ..StoreOptions::default() };
-    let report = push(&repository, &PushRequest { pgdata, path: args.path.clone() }, options)?;
+    let place = config.repository()?.store.describe();
+    let report = match resident::ask(&pgdata, &args.path, &place) {
+        Some(answer) => answer?,
+        None => {
+            start_resident_if_many_wait(args, context, &config, &pgdata);
+            let repository = repository::open(&config)?;
+            let options = StoreOptions { codec: config.archive.compression, ..StoreOptions::default() };
+            push(&repository, &PushRequest { pgdata, path: args.path.clone() }, options)?
+        }
+    };
     if context.printer.json || context.printer.verbose {
         context.printer.report("archive push", &report)?;
     }
@@ -112,18 +120,33 @@ pub(crate) fn archive_prefetch(args: &PrefetchArgs, context: &Context) -> anyhow
     Ok(Exit::Done)
 }
 
-/// Starts the process that fetches ahead, with the configuration of this one. That it cannot be started costs time only.
+/// Waiting files from which on they are archived ahead: a server that writes a segment a minute has none.
+const MANY: usize = 4;
+
+fn start_resident_if_many_wait(args: &PushArgs, context: &Context, config: &Config, pgdata: &Path) {
+    let many = || resident::waiting(pgdata).is_ok_and(|waiting| waiting >= MANY);
+    if config.archive.push_ahead > 0 && many() {
+        start(&["run", "--until-idle"], &args.repository, context, pgdata);
+    }
+}
+
+/// Starts the process that fetches ahead.
 fn start_prefetch(args: &GetArgs, context: &Context, pgdata: &Path) {
+    start(&["prefetch"], &args.repository, context, pgdata);
+}
+
+/// Starts a process that outlives this one, with its configuration. That it cannot be started costs time only.
+fn start(verb: &[&str], repository: &RepositoryArgs, context: &Context, pgdata: &Path) {
     let Ok(program) = crate::program::own_path() else { return };
     let mut command = Command::new(program);
     if let Some(config) = &context.config_flag {
         command.arg("--config").arg(context.absolute(config));
     }
-    command.args(["archive", "prefetch", "--pgdata"]).arg(pgdata);
-    if let Some(place) = &args.repository.repository {
+    command.arg("archive").args(verb).arg("--pgdata").arg(pgdata);
+    if let Some(place) = &repository.repository {
         command.arg("--repository").arg(place);
     }
-    if let Some(key) = &args.repository.key_file {
+    if let Some(key) = &repository.key_file {
         command.arg("--key-file").arg(key);
     }
     // In the same directory, so that relative paths mean the same.

@@ -9,6 +9,7 @@ use crate::printer::{Align, Page, Report, Table};
 use crate::{instance, repository};
 use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind};
 use pgproof_base::{Bytes, human_duration};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 pub(crate) fn backup(args: &BackupArgs, context: &Context) -> anyhow::Result<Exit> {
@@ -39,6 +40,7 @@ fn options(args: &BackupArgs, config: &BackupConfig) -> BackupOptions {
         codec: config.compression,
         archive_timeout: config.archive_timeout,
         pack_bytes: config.pack_size.0,
+        max_rate: config.max_rate.and_then(|rate| NonZeroU64::new(rate.0)),
         ..defaults
     }
 }

@@ -10,6 +10,7 @@ mod init;
 mod list;
 mod pin;
 mod receive;
+mod resident;
 mod restore;
 mod restore_text;
 mod show;
@@ -30,6 +31,7 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Backup(_) => "backup",
         LowCommand::Archive(Archive::Push(_)) => "archive push",
         LowCommand::Archive(Archive::Get(_)) => "archive get",
+        LowCommand::Archive(Archive::Run(_)) => "archive run",
         LowCommand::Archive(Archive::Status(_)) => "archive status",
         LowCommand::Archive(Archive::Receive(_)) => "archive receive",
         LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
@@ -55,6 +57,7 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Backup(args) => backup::backup(args, context),
         LowCommand::Archive(Archive::Push(args)) => archive::archive_push(args, context),
         LowCommand::Archive(Archive::Get(args)) => archive::archive_get(args, context),
+        LowCommand::Archive(Archive::Run(args)) => resident::archive_run(args, context),
         LowCommand::Archive(Archive::Status(args)) => status::archive_status(args, context),
         LowCommand::Archive(Archive::Receive(args)) => receive::archive_receive(args, context),
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),

@@ -55,7 +55,7 @@ fn connect_options(args: &ReceiveArgs, config: &Config) -> anyhow::Result<Connec
 }
 
 /// The first signal asks for an end, which leaves everything durable; the second one ends at once, which loses nothing either.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))

@@ -110,7 +110,13 @@ impl Report for StatusReport {
             );
         }
         if let Some(room) = self.wal_room {
-            page.field("room for pg_wal", format!("{} of {}", Bytes(room.available), Bytes(room.total)));
+            let full = self.wal_full_in_s.map_or_else(String::new, |full_in_s| {
+                format!(", full in {} at this rate", human_duration(Duration::from_secs(full_in_s)))
+            });
+            page.field(
+                "room for pg_wal",
+                format!("{} of {}{full}", Bytes(room.available), Bytes(room.total)),
+            );
         }
         let open = self.gaps.iter().filter(|gap| gap.state != GapState::Passed).count();
         page.field("gaps", if open == 0 { "none".to_owned() } else { open.to_string() });

@@ -352,6 +352,15 @@ pub(crate) static KEYS: &[Key] = &[
     },
     Key {
         section: Section::Backup,
+        name: "max_rate",
+        kind: Kind::Size { min: 32 << 10, max: 1 << 40 },
+        otherwise: Otherwise::Found("no limit"),
+        variable: None,
+        example: "\"50MB\"",
+        doc: "How much of the data files a backup reads in a second at most, all threads together, so that the server's own reads are not crowded out.",
+    },
+    Key {
+        section: Section::Backup,
         name: "pack_size",
         kind: Kind::Size { min: 1 << 20, max: 1 << 30 },
         otherwise: Otherwise::Value("32MB"),
@@ -367,6 +376,15 @@ pub(crate) static KEYS: &[Key] = &[
         variable: None,
         example: "\"zstd:1\"",
         doc: "How WAL is compressed. PostgreSQL waits for it, so speed counts more than for backups.",
+    },
+    Key {
+        section: Section::Archive,
+        name: "push_ahead",
+        kind: Kind::Integer { min: 0, max: 16 },
+        otherwise: Otherwise::Value("2"),
+        variable: None,
+        example: "2",
+        doc: "How many files `archive run` archives at a time. When many wait, `archive push` starts it; 0 leaves every push to itself.",
     },
     Key {
         section: Section::Archive,

@@ -55,12 +55,14 @@ pub(crate) struct BackupConfig {
     pub(crate) archive_timeout: Duration,
     pub(crate) read_all_after: u32,
     pub(crate) pack_size: Bytes,
+    pub(crate) max_rate: Option<Bytes>,
 }
 
 /// `[archive]`
 #[derive(Debug, Clone)]
 pub(crate) struct ArchiveConfig {
     pub(crate) compression: Codec,
+    pub(crate) push_ahead: usize,
     pub(crate) read_ahead: usize,
 }
 
@@ -235,12 +237,14 @@ fn backup(settings: &Settings) -> Result<BackupConfig, ConfigError> {
         archive_timeout: fixed(settings, section, "archive_timeout")?,
         read_all_after: u32::try_from(fixed::<i64>(settings, section, "read_all_after")?).unwrap_or(u32::MAX),
         pack_size: fixed(settings, section, "pack_size")?,
+        max_rate: settings.get(section, None, "max_rate")?,
     })
 }
 
 fn archive(settings: &Settings) -> Result<ArchiveConfig, ConfigError> {
     Ok(ArchiveConfig {
         compression: fixed(settings, Section::Archive, "compression")?,
+        push_ahead: number(settings, Section::Archive, "push_ahead")?.unwrap_or(0),
         read_ahead: number(settings, Section::Archive, "read_ahead")?.unwrap_or(0),
     })
 }

@@ -102,6 +102,8 @@ impl Handover<'_> {
     }
 
     fn put(&self, name: &ArchiveName, path: &Path) -> Result<Stored, Error> {
+        // Of one that was made anew in the same place nothing must be stored with the old keys.
+        self.repository.confirm()?;
         writer::check_epoch(self.repository, self.lineage, self.epoch)?;
         let pushed = PushedBy {
             at: Timestamp::now(),
@@ -109,7 +111,7 @@ impl Handover<'_> {
             pgdata: self.request.spool.display().to_string(),
             epoch: self.epoch,
         };
-        match name {
+        let stored = match name {
             ArchiveName::Segment(_) | ArchiveName::Partial(_) => {
                 let source = PushSource { path, name, segment_size: self.size };
                 walobject::store_segment(self.repository, self.lineage, source, pushed, self.request.options)
@@ -117,7 +119,10 @@ impl Handover<'_> {
             ArchiveName::History(_) | ArchiveName::Backup { .. } => {
                 walobject::history::store(self.repository, self.lineage, path, name, pushed)
             }
-        }
+        }?;
+        // The file here, which goes now, may be the only other copy.
+        self.repository.confirm()?;
+        Ok(stored)
     }
 
     /// Waits; false when the end was asked for.

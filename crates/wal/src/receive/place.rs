@@ -297,7 +297,7 @@ mod tests {
         SegmentName::new(TimelineId(1), SegmentNumber(number))
     }
 
-    fn open(place: &Place, number: u64) -> io::Result<OpenSegment> {
+    fn begin(place: &Place, number: u64) -> io::Result<OpenSegment> {
         place.open(segment(number), || place.make_spare())
     }
 
@@ -306,13 +306,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = place(directory.path());
         let start = segment(3).start(place.size);
-        let mut open = open(&place, 3).unwrap();
+        let mut open = begin(&place, 3).unwrap();
         assert_eq!(open.write(start.plus(10), b"abc").unwrap(), 3);
         open.sync().unwrap();
         drop(open);
         let content = fs::read(place.partial_path(segment(3))).unwrap();
         assert_eq!((content.len(), &content[9..14]), (1 << 20, &b"\0abc\0"[..]));
-        open(&place, 3).unwrap();
+        begin(&place, 3).unwrap();
         assert_eq!(fs::read(place.partial_path(segment(3))).unwrap(), content);
     }
 
@@ -320,7 +320,7 @@ mod tests {
     fn a_segment_takes_only_its_own_bytes_and_then_gets_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let place = place(directory.path());
-        let mut open = open(&place, 3).unwrap();
+        let mut open = begin(&place, 3).unwrap();
         let near_end = Lsn(segment(3).end(place.size).0 - 2);
         assert_eq!(open.write(near_end, b"abcd").unwrap(), 2);
         assert!(open.ends_at(near_end.plus(2)));
@@ -359,7 +359,7 @@ mod tests {
         fs::write(held.partial_path(segment(3)), b"short").unwrap();
         drop(held);
         let place = place(directory.path());
-        open(&place, 3).unwrap();
+        begin(&place, 3).unwrap();
         assert_eq!(fs::metadata(place.partial_path(segment(3))).unwrap().len(), 1 << 20);
         assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 2);
     }

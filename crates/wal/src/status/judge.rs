@@ -13,6 +13,9 @@ const WAITING_WARNING: u64 = 10;
 const WAITING_CRITICAL: u64 = 100;
 /// A file that has waited so long meets an archiver that does not get on: it tries again every minute.
 const WAITING_AGE_WARNING_S: u64 = 600;
+/// A disk that is full within a day is worth a word, within an hour an alarm.
+const FULL_WITHIN_S: u64 = 86_400;
+const FULL_SOON_S: u64 = 3600;
 /// Commands shown for one gap; the next look shows the next ones.
 const COMMANDS_MAX: usize = 32;
 /// A tenth of a large disk is plenty.
@@ -32,6 +35,7 @@ pub fn judge(seen: &Observation) -> StatusReport {
         waiting: seen.local.waiting,
         oldest_waiting: seen.local.oldest.clone(),
         wal_room: seen.local.room,
+        wal_full_in_s: full_in_s(seen),
         archiver: None,
         receiver: None,
         gaps: Vec::new(),
@@ -332,6 +336,17 @@ fn judge_receiver(receiver: &ReceiverView, lag_bytes: Option<u64>) -> Option<Fin
     Some(Finding::new("receiver-away", severity, seen, why).with(start).with(drop))
 }
 
+/// When `pg_wal` is full, at the rate at which what waits has piled up. PostgreSQL would switch segments at least each `archive_timeout`, so
+/// a few files of an idle server say little: they must be many, or old.
+fn full_in_s(seen: &Observation) -> Option<u64> {
+    let (room, oldest) = (seen.local.room?, seen.local.oldest.as_ref()?);
+    if seen.local.waiting < WAITING_WARNING || oldest.age_s == 0 {
+        return None;
+    }
+    let piled_up = seen.local.waiting.saturating_mul(u64::from(seen.segment_size.bytes()));
+    Some((room.available / (piled_up / oldest.age_s).max(1)).max(1))
+}
+
 fn judge_queue(seen: &Observation, findings: &mut Vec<Finding>) {
     let Some(oldest) = &seen.local.oldest else { return };
     let severity = match seen.local.waiting {
@@ -342,11 +357,20 @@ fn judge_queue(seen: &Observation, findings: &mut Vec<Finding>) {
     };
     let age = human_duration(Duration::from_secs(oldest.age_s));
     let files = if seen.local.waiting == 1 { "file waits" } else { "files wait" };
+    let why = "what is not archived is lost with this server";
+    let (severity, why) = match full_in_s(seen) {
+        Some(full_in_s) if full_in_s < FULL_WITHIN_S => {
+            let left = human_duration(Duration::from_secs(full_in_s));
+            let why = format!("{why}; at this rate pg_wal is full in {left}, which stops the server");
+            (if full_in_s < FULL_SOON_S { Severity::Critical } else { severity }, why)
+        }
+        _ => (severity, why.to_owned()),
+    };
     findings.push(Finding::new(
         "archive-behind",
         severity,
         format!("{} {files} for the archiver, {} for {age}", seen.local.waiting, oldest.name),
-        "what is not archived is lost with this server",
+        why,
     ));
 }
 

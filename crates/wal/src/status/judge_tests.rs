@@ -4,6 +4,7 @@ use super::judge;
 use super::observation::*;
 use expect_test::{Expect, expect};
 use jiff::Timestamp;
+use pgproof_base::Severity;
 use pgproof_pg::{Lsn, SegmentName, SegmentNumber, SystemIdentifier, TimelineId, WalSegmentSize};
 use pgproof_repo::BackupId;
 use pgproof_repo::walset::{BackupSpan, WalSet};
@@ -394,4 +395,23 @@ fn every_code_has_a_line_in_the_manual() {
         }
     }
     assert!(codes >= 10, "the source is read: {codes}");
+}
+
+#[test]
+fn the_time_until_pg_wal_is_full_follows_from_what_piled_up() {
+    let full_in_s = |waiting, age_s, available| {
+        let mut seen = healthy();
+        seen.local.waiting = waiting;
+        seen.local.oldest = Some(Waiting { name: segment(7).file_name(SIZE), age_s });
+        seen.local.room = Some(Room { available, total: 100 << 30 });
+        let report = judge(&seen);
+        let behind = report.findings.iter().find(|finding| finding.code == "archive-behind");
+        (report.wal_full_in_s, behind.map(|finding| (finding.severity, finding.why.contains("is full in"))))
+    };
+    // 64 segments of 16 MiB in 64 s are 16 MiB/s.
+    assert_eq!(full_in_s(64, 64, 16 << 30), (Some(1024), Some((Severity::Critical, true))));
+    assert_eq!(full_in_s(64, 6400, 16 << 30), (Some(102_400), Some((Severity::Warning, false))));
+    assert_eq!(full_in_s(64, 640, 16 << 30), (Some(10_240), Some((Severity::Warning, true))));
+    assert_eq!(full_in_s(64, 64, 0).0, Some(1), "it is full now");
+    assert_eq!(full_in_s(1, 700, 16 << 30).0, None, "one file says nothing");
 }

@@ -29,6 +29,9 @@ pub struct StatusReport {
     pub oldest_waiting: Option<Waiting>,
     /// Space for `pg_wal`.
     pub wal_room: Option<Room>,
+    /// Seconds until that is used up, if WAL goes on to pile up as fast as it did since the oldest waiting file was complete; none
+    /// where too little waits to tell.
+    pub wal_full_in_s: Option<u64>,
     /// What the archiver says; none when the server could not be asked.
     pub archiver: Option<ArchiverFacts>,
     /// Who receives WAL as it is written; none where nobody does, or the server could not be asked.
