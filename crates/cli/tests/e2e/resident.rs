@@ -32,7 +32,7 @@ impl Resident {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         wait::until_true("the resident archiver to serve", || {
             ensure!(child.try_wait()?.is_none(), "it ended");
-            Ok(serves(scene)?)
+            serves(scene)
         })?;
         Ok(Self(child))
     }
