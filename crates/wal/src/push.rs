@@ -54,22 +54,11 @@ pub fn push(
     let lineage = Lineage::new(control.system_identifier);
     let epoch = writer::read_epoch(&request.pgdata).map_err(repo("tell which server this is"))?;
     writer::check_epoch(repository, lineage, epoch).map_err(repo("archive from this server"))?;
-    let pushed = PushedBy {
-        at: Timestamp::now(),
-        host: pgproof_repo::lease::Holder::this_process().host,
-        pgdata: request.pgdata.display().to_string(),
-        epoch,
-    };
-    let stored = match &name {
-        ArchiveName::Segment(_) | ArchiveName::Partial(_) => {
-            check_owner(&path, control.system_identifier)?;
-            let source = PushSource { path: &path, name: &name, segment_size: control.wal_segment_size };
-            walobject::store_segment(repository, lineage, source, pushed, options)
-        }
-        ArchiveName::History(_) | ArchiveName::Backup { .. } => {
-            walobject::history::store(repository, lineage, &path, &name, pushed)
-        }
-    };
+    if let ArchiveName::Segment(_) | ArchiveName::Partial(_) = &name {
+        check_owner(&path, control.system_identifier)?;
+    }
+    let source = PushSource { path: &path, name: &name, segment_size: control.wal_segment_size };
+    let stored = store(repository, lineage, source, &request.pgdata, epoch, options);
     let stored = stored.map_err(repo("archive the file"))?;
     if !is_recovering(&request.pgdata, &control) {
         spool::clear_abandoned(&request.pgdata);
@@ -79,6 +68,31 @@ pub fn push(
         Stored::SameContent => (0, true),
     };
     Ok(PushReport { name: text, bytes_stored, was_there })
+}
+
+/// Stores a file of any kind that is archived. `place` is the directory that it comes from.
+pub(crate) fn store(
+    repository: &Repository,
+    lineage: Lineage,
+    source: PushSource<'_>,
+    place: &Path,
+    epoch: u64,
+    options: StoreOptions,
+) -> pgproof_repo::Result<Stored> {
+    let pushed = PushedBy {
+        at: Timestamp::now(),
+        host: pgproof_repo::lease::Holder::this_process().host,
+        pgdata: place.display().to_string(),
+        epoch,
+    };
+    match source.name {
+        ArchiveName::Segment(_) | ArchiveName::Partial(_) => {
+            walobject::store_segment(repository, lineage, source, pushed, options)
+        }
+        ArchiveName::History(_) | ArchiveName::Backup { .. } => {
+            walobject::history::store(repository, lineage, source.path, source.name, pushed)
+        }
+    }
 }
 
 /// Looks into the segment's own header for the cluster it belongs to.

@@ -46,9 +46,9 @@ pub(crate) fn commit_latency(results: &mut Results) -> Result<()> {
     let received = site.empty("received")?.display().to_string();
     let slot = format!("SELECT pg_create_physical_replication_slot('{RECEIVEWAL}')");
     server.sql(&slot)?;
-    let mut latencies: Vec<[f64; 6]> = Vec::new();
+    let mut latencies: Vec<[[f64; CLIENTS.len()]; 3]> = Vec::new();
     for round in 0..ROUNDS {
-        let mut latency = [f64::NAN; 6];
+        let mut latency = [[f64::NAN; CLIENTS.len()]; 3];
         for turn in 0..3 {
             // Each contestant is first once.
             let contestant = (round + turn) % 3;
@@ -80,7 +80,7 @@ pub(crate) fn commit_latency(results: &mut Results) -> Result<()> {
                 Ok(server.value(&state)? == "1")
             })?;
             for (place, clients) in CLIENTS.iter().enumerate() {
-                latency[contestant * CLIENTS.len() + place] = milliseconds_a_commit(server, clients)?;
+                latency[contestant][place] = milliseconds_a_commit(server, clients)?;
             }
             server.sql("ALTER SYSTEM SET synchronous_standby_names = ''")?;
             server.reload()?;
@@ -88,15 +88,13 @@ pub(crate) fn commit_latency(results: &mut Results) -> Result<()> {
         }
         results.note(format!(
             "commit latency, ms with 1 and with 4 clients: pgproof {:.2} and {:.2}, {RECEIVEWAL} {:.2} and {:.2}, {STANDBY} {:.2} and {:.2}",
-            latency[0], latency[1], latency[2], latency[3], latency[4], latency[5],
+            latency[0][0], latency[0][1], latency[1][0], latency[1][1], latency[2][0], latency[2][1],
         ));
         latencies.push(latency);
     }
     for (place, clients) in CLIENTS.iter().enumerate() {
         for (other, name) in [(1, RECEIVEWAL), (2, STANDBY)] {
-            let ratio = median(
-                latencies.iter().map(|latency| latency[place] / latency[other * CLIENTS.len() + place]),
-            );
+            let ratio = median(latencies.iter().map(|latency| latency[0][place] / latency[other][place]));
             results.judge(format!("commit latency, {clients} clients, against {name}"), ratio, 1.1);
         }
     }

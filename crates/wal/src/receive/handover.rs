@@ -3,9 +3,9 @@
 use super::place::Place;
 use super::{Handed, ReceiveEvent, ReceiveRequest};
 use crate::error::{WalError, with_causes};
-use jiff::Timestamp;
+use crate::push::store;
 use pgproof_pg::{ArchiveName, WalSegmentSize};
-use pgproof_repo::walobject::{self, PushSource, PushedBy, Stored};
+use pgproof_repo::walobject::{PushSource, Stored};
 use pgproof_repo::{Error, Lineage, Repository, writer};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,21 +105,9 @@ impl Handover<'_> {
         // Of one that was made anew in the same place nothing must be stored with the old keys.
         self.repository.confirm()?;
         writer::check_epoch(self.repository, self.lineage, self.epoch)?;
-        let pushed = PushedBy {
-            at: Timestamp::now(),
-            host: pgproof_repo::lease::Holder::this_process().host,
-            pgdata: self.request.spool.display().to_string(),
-            epoch: self.epoch,
-        };
-        let stored = match name {
-            ArchiveName::Segment(_) | ArchiveName::Partial(_) => {
-                let source = PushSource { path, name, segment_size: self.size };
-                walobject::store_segment(self.repository, self.lineage, source, pushed, self.request.options)
-            }
-            ArchiveName::History(_) | ArchiveName::Backup { .. } => {
-                walobject::history::store(self.repository, self.lineage, path, name, pushed)
-            }
-        }?;
+        let source = PushSource { path, name, segment_size: self.size };
+        let ReceiveRequest { spool, options, .. } = self.request;
+        let stored = store(self.repository, self.lineage, source, spool, self.epoch, *options)?;
         // The file here, which goes now, may be the only other copy.
         self.repository.confirm()?;
         Ok(stored)

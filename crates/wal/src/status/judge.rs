@@ -54,7 +54,7 @@ pub fn judge(seen: &Observation) -> StatusReport {
         }
         Seen::No(why) => report.findings.push(unseen_server(seen, why)),
     }
-    judge_queue(seen, &mut report.findings);
+    judge_queue(seen, report.wal_full_in_s, &mut report.findings);
     judge_room(seen, &mut report.findings);
     match &seen.archive {
         Seen::Yes(archive) => compare(seen, archive, &mut report),
@@ -347,7 +347,7 @@ fn full_in_s(seen: &Observation) -> Option<u64> {
     Some((room.available / (piled_up / oldest.age_s).max(1)).max(1))
 }
 
-fn judge_queue(seen: &Observation, findings: &mut Vec<Finding>) {
+fn judge_queue(seen: &Observation, full_in_s: Option<u64>, findings: &mut Vec<Finding>) {
     let Some(oldest) = &seen.local.oldest else { return };
     let severity = match seen.local.waiting {
         WAITING_CRITICAL.. => Severity::Critical,
@@ -358,7 +358,7 @@ fn judge_queue(seen: &Observation, findings: &mut Vec<Finding>) {
     let age = human_duration(Duration::from_secs(oldest.age_s));
     let files = if seen.local.waiting == 1 { "file waits" } else { "files wait" };
     let why = "what is not archived is lost with this server";
-    let (severity, why) = match full_in_s(seen) {
+    let (severity, why) = match full_in_s {
         Some(full_in_s) if full_in_s < FULL_WITHIN_S => {
             let left = human_duration(Duration::from_secs(full_in_s));
             let why = format!("{why}; at this rate pg_wal is full in {left}, which stops the server");
