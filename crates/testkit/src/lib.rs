@@ -6,6 +6,7 @@
 //! is printed ([`seed`]). Nothing here may be used outside tests: errors are `anyhow`, and panics are fine.
 
 pub mod account;
+pub mod disk;
 pub mod faulty;
 pub mod host;
 pub mod install;
@@ -14,9 +15,11 @@ pub mod postgres;
 pub mod powercut;
 pub mod s3;
 pub mod seed;
+pub mod unreliable;
 pub mod wait;
 
 pub use account::Account;
+pub use disk::SmallDisk;
 pub use host::Pgproof;
 pub use install::Server;
 pub use port::free_port;

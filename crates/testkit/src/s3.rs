@@ -45,10 +45,27 @@ impl S3Server {
     /// # Errors
     /// Fails when it cannot be installed or started.
     pub fn moto() -> Result<Self> {
+        Self::start_moto(None)
+    }
+
+    /// Starts moto with a clock that is read from a file, as `libfaketime` (Debian's package of that name) understands it: `+30m` is half
+    /// an hour ahead. Objects get their times from that clock.
+    ///
+    /// # Errors
+    /// As [`Self::moto`].
+    pub fn moto_with_clock(file: &Path) -> Result<Self> {
+        Self::start_moto(Some(file))
+    }
+
+    fn start_moto(clock: Option<&Path>) -> Result<Self> {
         let python = install_moto()?;
         let server = Self::start(|port, _files| {
             let mut command = Command::new(&python);
             command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+            if let Some(file) = clock {
+                command.env("LD_PRELOAD", libfaketime()?).env("FAKETIME_TIMESTAMP_FILE", file);
+                command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            }
             Ok(command)
         })?;
         let status = server.request("PUT", &format!("/{BUCKET}"))?;
@@ -145,6 +162,13 @@ impl Drop for S3Server {
         // A server that is gone already is what is wanted.
         let _ = self.kill();
     }
+}
+
+/// Debian's `faketime` tells what it preloads.
+fn libfaketime() -> Result<String> {
+    let said = Command::new("faketime").args(["-f", "+0", "printenv", "LD_PRELOAD"]).output();
+    let said = said.context("run faketime: it comes with Debian's package `faketime`")?;
+    Ok(String::from_utf8(said.stdout).context("LD_PRELOAD is no text")?.trim().to_owned())
 }
 
 fn cache() -> Result<PathBuf> {

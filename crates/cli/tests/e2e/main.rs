@@ -3,6 +3,7 @@
 mod archive;
 mod backup;
 mod bad_input;
+mod campaign;
 mod check;
 mod help;
 mod init;
