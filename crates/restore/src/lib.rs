@@ -9,6 +9,7 @@
 
 pub mod choose;
 mod configuration;
+pub mod databases;
 pub mod directory;
 pub mod dispositions;
 pub mod engine;
@@ -21,6 +22,7 @@ pub mod plan;
 pub mod report;
 pub mod run;
 pub mod settings;
+pub mod shells;
 pub mod start;
 pub mod survey;
 #[cfg(test)]

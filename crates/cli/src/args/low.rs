@@ -319,6 +319,9 @@ pub(crate) struct RestoreArgs {
     /// With --delta: whatever is in the directory may be overwritten or removed
     #[arg(long, requires = "delta")]
     pub(crate) force: bool,
+    /// Restore only this database, by name or number, and what all share; the others are left empty; may be repeated
+    #[arg(long, value_name = "NAME", action = ArgAction::Append, conflicts_with = "take_over")]
+    pub(crate) database: Vec<String>,
     /// Put a tablespace, by name or number, into another directory; may be repeated
     #[arg(long, value_name = "NAME=DIR", action = ArgAction::Append)]
     pub(crate) tablespace: Vec<String>,
