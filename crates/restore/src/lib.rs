@@ -14,6 +14,7 @@ pub mod directory;
 pub mod dispositions;
 pub mod engine;
 pub mod error;
+pub mod extract;
 mod finish;
 pub mod observe;
 pub mod options;

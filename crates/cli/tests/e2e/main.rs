@@ -5,6 +5,7 @@ mod backup;
 mod bad_input;
 mod check;
 mod databases;
+mod extract;
 mod help;
 mod init;
 mod kills;
