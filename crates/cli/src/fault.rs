@@ -87,6 +87,9 @@ fn code_and_hint(error: &(dyn Error + 'static)) -> Option<(Option<String>, Optio
     if let Some(error) = error.downcast_ref::<pgproof_restore::RestoreError>() {
         return Some((Some(error.code().to_owned()), error.hint()));
     }
+    if let Some(error) = error.downcast_ref::<pgproof_restore::extract::ExtractError>() {
+        return Some((Some(error.code().to_owned()), error.hint()));
+    }
     if let Some(error) = error.downcast_ref::<pgproof_backup::BackupError>() {
         return Some((None, Some(error.hint())));
     }

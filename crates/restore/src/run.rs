@@ -1,12 +1,14 @@
 //! Performs a plan. No choices are left to it.
 
 use crate::configuration;
+use crate::databases::{GUARD, Treatment, VERSION_FILE};
 use crate::dispositions::{CONTROL_FILE, Disposition, disposition};
 use crate::engine::{Existing, Placed, Placement, content};
-use crate::error::{RestoreError, Result};
+use crate::error::{Refusal, RestoreError, Result};
 use crate::finish::Site;
 use crate::observe::Prepared;
 use crate::options::Archiving;
+use crate::places::{Places, TABLESPACES};
 use crate::report::Report;
 use crate::survey::is_tablespace_link;
 use pgproof_base::{Progress, Stage};
@@ -21,7 +23,7 @@ use std::time::Instant;
 /// `--delta` continues it.
 pub fn run(repository: &Repository, prepared: &Prepared, progress: &dyn Progress) -> Result<Report> {
     let began = Instant::now();
-    let Prepared { plan, manifest } = prepared;
+    let Prepared { plan, manifest, .. } = prepared;
     // Held until the server has what it needs; whoever marked the backup before this is noticed here.
     let lease = take_lease(repository, prepared)?;
     let control = content(repository, manifest, CONTROL_FILE)?
@@ -33,6 +35,7 @@ pub fn run(repository: &Repository, prepared: &Prepared, progress: &dyn Progress
     progress.stage(Stage::Restoring, Some(plan.bytes));
     let placed = place(repository, prepared, progress)?;
     site.require_directories()?;
+    guard_shells(prepared, &places, &site)?;
     let mut notes = configuration::write(repository, manifest, plan, &site)?;
     let place_s = began.elapsed().as_secs_f64();
     progress.stage(Stage::Syncing, None);
@@ -51,13 +54,21 @@ pub fn run(repository: &Repository, prepared: &Prepared, progress: &dyn Progress
         sync_s,
         total_s: began.elapsed().as_secs_f64(),
         epoch,
+        saved_s: saved_s(prepared, &placed, place_s),
         notes,
         recovery: None,
     })
 }
 
+/// What the databases left out would have taken, by what the others took.
+fn saved_s(prepared: &Prepared, placed: &Placed, place_s: f64) -> Option<f64> {
+    let databases = prepared.plan.databases.as_ref()?;
+    let rate = placed.work.bytes_written as f64 / place_s.max(0.001);
+    (rate > 0.0).then(|| databases.bytes_left_out as f64 / rate)
+}
+
 fn take_lease(repository: &Repository, prepared: &Prepared) -> Result<ReaderLease> {
-    let Prepared { plan, manifest } = prepared;
+    let Prepared { plan, manifest, .. } = prepared;
     let wal = WalNeeded { timeline: manifest.summary().timeline, from: plan.chosen.replay_from };
     let claim = ReaderClaim { kind: "restore".to_owned(), backups: vec![plan.chosen.backup], wal: Some(wal) };
     ReaderLease::take(repository, Lineage::new(plan.system), claim, LeaseTimes::default())
@@ -65,11 +76,14 @@ fn take_lease(repository: &Repository, prepared: &Prepared) -> Result<ReaderLeas
 }
 
 fn place(repository: &Repository, prepared: &Prepared, progress: &dyn Progress) -> Result<Placed> {
-    let Prepared { plan, manifest } = prepared;
+    let Prepared { plan, manifest, selection } = prepared;
     let places = plan.places();
     let admits = |entry: &FileEntry| {
-        disposition(&entry.path) == Disposition::Place && !is_tablespace_link(&entry.path)
+        disposition(&entry.path) == Disposition::Place
+            && !is_tablespace_link(&entry.path)
+            && selection.treatment(&entry.path) != Treatment::Guard
     };
+    let hollow = |entry: &FileEntry| matches!(selection.treatment(&entry.path), Treatment::Hollow(_));
     Placement {
         repository,
         manifest,
@@ -78,10 +92,31 @@ fn place(repository: &Repository, prepared: &Prepared, progress: &dyn Progress) 
         owner: plan.owner,
         workers: plan.workers,
         admits: &admits,
+        hollow: &hollow,
         progress,
         other_backup: plan.chosen.others.first().copied(),
     }
     .perform()
+}
+
+/// Makes the databases that were left out refuse every connection. The file lies in the directory of a database's own tablespace only.
+fn guard_shells(prepared: &Prepared, places: &Places, site: &Site<'_>) -> Result<()> {
+    let Prepared { manifest, selection, .. } = prepared;
+    let summary = manifest.summary();
+    let version = format!("PG_{}_{}", summary.server_version / 10_000, summary.catalog_version);
+    let spaces = summary.tablespaces.iter().map(|space| format!("{TABLESPACES}/{}/{version}", space.oid));
+    let parents: Vec<String> = std::iter::once("base".to_owned()).chain(spaces).collect();
+    for database in selection.left_out() {
+        for parent in &parents {
+            let name = format!("{parent}/{database}/{VERSION_FILE}");
+            if manifest.file(&name).map_err(RestoreError::repository("read the manifest"))?.is_none() {
+                continue;
+            }
+            let hostile = |why| Refusal::HostilePath { backup: summary.id, path: name.clone(), why };
+            site.write(&places.resolve(&name).map_err(hostile)?, format!("{GUARD}\n").as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 fn take_over(repository: &Repository, prepared: &Prepared) -> Result<Option<u64>> {

@@ -156,6 +156,10 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
             found.processes(args.processes);
         }
+        LowCommand::Extract(args) => {
+            found.repository(&args.repository);
+            found.processes(args.processes);
+        }
         LowCommand::List(args) => found.repository(&args.repository),
         LowCommand::Show(args) => found.repository(&args.repository),
         LowCommand::Verify(args) => {

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod config;
 mod expire;
+mod extract;
 mod init;
 mod list;
 mod pin;
@@ -36,6 +37,7 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Archive(Archive::Receive(_)) => "archive receive",
         LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
         LowCommand::Restore(_) => "restore",
+        LowCommand::Extract(_) => "extract",
         LowCommand::List(_) => "list",
         LowCommand::Show(_) => "show",
         LowCommand::Verify(_) => "verify",
@@ -62,6 +64,7 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Archive(Archive::Receive(args)) => receive::archive_receive(args, context),
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
         LowCommand::Restore(args) => restore::restore(args, context),
+        LowCommand::Extract(args) => extract::extract_table(args, context),
         LowCommand::List(_) => list::list(context),
         LowCommand::Show(args) => show::show(args, context),
         LowCommand::Verify(args) => verify::verify(args, context),

@@ -3,7 +3,7 @@
 use crate::account;
 use crate::archive_command;
 use crate::args::high::Context;
-use crate::args::low::{LowTargetAction, RestoreArgs};
+use crate::args::low::{LowTargetAction, RepositoryArgs, RestoreArgs};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::fault::Refused;
@@ -45,8 +45,9 @@ pub(crate) fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<E
         report.recovery = Some(super::start::start(args, &report, context)?);
     }
     context.talk.clear();
+    let passed_over = report.recovery.as_ref().is_some_and(|recovery| !recovery.invalid_pages.is_empty());
     context.printer.report("restore", &RestoreOutcome::Done(Box::new(report)))?;
-    Ok(Exit::Done)
+    Ok(if passed_over { Exit::BadAnswer } else { Exit::Done })
 }
 
 /// Plans, and where that was done as root for a repository in a directory, plans again as the future owner of the files.
@@ -107,13 +108,14 @@ fn options(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Re
             (true, false) => Onto::Delta,
             (true, true) => Onto::Anything,
         },
+        databases: args.database.clone(),
         tablespaces: tablespaces(args, context)?,
         external: args.external.as_deref().map(|path| context.absolute(path)),
         archiving: match args.take_over {
             false => Archiving::Off,
             true => Archiving::TakeOver { reason: "restore --take-over".to_owned() },
         },
-        commands: commands(&program, args, context, config)?,
+        commands: commands_of(&program, &args.repository, args.spool.as_deref(), context, config)?,
         workers: config.backup.processes.unwrap_or_else(default_workers),
         owner,
         directory,
@@ -122,12 +124,7 @@ fn options(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Re
 
 fn target(args: &RestoreArgs, context: &Context) -> anyhow::Result<RecoveryTarget> {
     let stop = if let Some(text) = &args.time {
-        let requested = parse_time(text, &TimeZone::system())?;
-        if let ZoneOrigin::Local(zone) = &requested.zone {
-            let at = requested.at;
-            context.talk.note(&format!("`{text}` has no time zone; taken in {zone}, that is {at}"));
-        }
-        Target::Time(requested.at)
+        time_target(text, context)?
     } else if let Some(text) = &args.lsn {
         Target::Lsn(
             text.parse().map_err(|_| invalid("--lsn", text, "write it as the server does: 0/3000148"))?,
@@ -152,11 +149,21 @@ fn target(args: &RestoreArgs, context: &Context) -> anyhow::Result<RecoveryTarge
     })
 }
 
+/// A time as typed; where its zone was guessed, that is said.
+pub(super) fn time_target(text: &str, context: &Context) -> anyhow::Result<Target> {
+    let requested = parse_time(text, &TimeZone::system())?;
+    if let ZoneOrigin::Local(zone) = &requested.zone {
+        let at = requested.at;
+        context.talk.note(&format!("`{text}` has no time zone; taken in {zone}, that is {at}"));
+    }
+    Ok(Target::Time(requested.at))
+}
+
 fn invalid(flag: &str, text: &str, hint: &str) -> Refused {
     Refused::new("argument-invalid", format!("{flag} cannot be `{text}`"), hint)
 }
 
-fn parse_system(text: &str) -> Result<pgproof_pg::SystemIdentifier, Refused> {
+pub(super) fn parse_system(text: &str) -> Result<pgproof_pg::SystemIdentifier, Refused> {
     text.parse().map_err(|_| invalid("--system", text, "`pgproof list` shows the systems of this repository"))
 }
 
@@ -175,7 +182,7 @@ fn timeline(text: &str) -> Result<TimelineChoice, Refused> {
 }
 
 /// A backup's whole name needs no look into the repository; its beginning, or `latest`, does.
-fn backup_id(config: &Config, named: &str) -> anyhow::Result<pgproof_repo::BackupId> {
+pub(super) fn backup_id(config: &Config, named: &str) -> anyhow::Result<pgproof_repo::BackupId> {
     if let Some(id) = repository::parse_backup(named) {
         return Ok(id);
     }
@@ -199,19 +206,20 @@ fn tablespaces(args: &RestoreArgs, context: &Context) -> Result<TablespaceMappin
 }
 
 /// What the restored server calls. Without a configuration file the repository is named in the command itself.
-fn commands(
+pub(super) fn commands_of(
     program: &Path,
-    args: &RestoreArgs,
+    args: &RepositoryArgs,
+    spool: Option<&Path>,
     context: &Context,
     config: &Config,
 ) -> anyhow::Result<Commands> {
-    let spool = args.spool.as_deref().map(|path| archive_command::spool_flag(&context.absolute(path)));
+    let spool = spool.map(|path| archive_command::spool_flag(&context.absolute(path)));
     let spool = spool.unwrap_or_default();
-    let (Some(file), None) = (&config.file, &args.repository.repository) else {
+    let (Some(file), None) = (&config.file, &args.repository) else {
         let repository = config.repository()?;
         let place = match &repository.store {
             StoreConfig::Directory(directory) => directory.path.display().to_string(),
-            StoreConfig::S3(_) => args.repository.repository.clone().unwrap_or_default(),
+            StoreConfig::S3(_) => args.repository.clone().unwrap_or_default(),
         };
         let key = repository.key_file.as_deref();
         return Ok(Commands {

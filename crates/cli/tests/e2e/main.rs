@@ -5,6 +5,8 @@ mod backup;
 mod bad_input;
 mod campaign;
 mod check;
+mod databases;
+mod extract;
 mod help;
 mod init;
 mod kills;
