@@ -294,6 +294,11 @@ impl Error {
         matches!(self, Self::Missing { .. }) || self.store_error().is_some_and(StoreError::is_not_found)
     }
 
+    /// Whether the place lets nobody, or not whoever asks, write.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.store_error(), Some(StoreError::ReadOnly { .. } | StoreError::Denied { .. }))
+    }
+
     /// Whether what was read is not what was written; trying again does not help.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Missing { .. })

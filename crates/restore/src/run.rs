@@ -25,7 +25,7 @@ pub fn run(repository: &Repository, prepared: &Prepared, progress: &dyn Progress
     let began = Instant::now();
     let Prepared { plan, manifest, .. } = prepared;
     // Held until the server has what it needs; whoever marked the backup before this is noticed here.
-    let lease = take_lease(repository, prepared)?;
+    let lease = take_lease(repository, prepared, progress)?;
     let control = content(repository, manifest, CONTROL_FILE)?
         .ok_or(RestoreError::Incomplete { backup: plan.chosen.backup, what: CONTROL_FILE })?;
     let places = plan.places();
@@ -41,8 +41,12 @@ pub fn run(repository: &Repository, prepared: &Prepared, progress: &dyn Progress
     progress.stage(Stage::Syncing, None);
     site.sync()?;
     let sync_s = began.elapsed().as_secs_f64() - place_s;
-    if lease.check().is_err() {
-        notes.push("the lease of this restore was lost; every extent was there all the same".to_owned());
+    match lease.as_ref().map(ReaderLease::check) {
+        None => notes.push(UNANNOUNCED.to_owned()),
+        Some(Err(_)) => {
+            notes.push("the lease of this restore was lost; every extent was there all the same".to_owned());
+        }
+        Some(Ok(_)) => {}
     }
     // The last step that concerns others: from here on the origin is refused.
     let epoch = take_over(repository, prepared)?;
@@ -67,12 +71,27 @@ fn saved_s(prepared: &Prepared, placed: &Placed, place_s: f64) -> Option<f64> {
     (rate > 0.0).then(|| databases.bytes_left_out as f64 / rate)
 }
 
-fn take_lease(repository: &Repository, prepared: &Prepared) -> Result<ReaderLease> {
-    let Prepared { plan, manifest, .. } = prepared;
+/// What a restore that could not announce itself says.
+const UNANNOUNCED: &str = "the repository cannot be written, so this restore has no lease: let nothing expire there until it has what it needs";
+
+/// Announces the restore. A repository that cannot be written, a mirror or one opened with credentials for reading, is restored from
+/// all the same: the hour of need is no time to ask for more rights.
+fn take_lease(
+    repository: &Repository,
+    prepared: &Prepared,
+    progress: &dyn Progress,
+) -> Result<Option<ReaderLease>> {
+    let Prepared { plan, manifest } = prepared;
     let wal = WalNeeded { timeline: manifest.summary().timeline, from: plan.chosen.replay_from };
     let claim = ReaderClaim { kind: "restore".to_owned(), backups: vec![plan.chosen.backup], wal: Some(wal) };
-    ReaderLease::take(repository, Lineage::new(plan.system), claim, LeaseTimes::default())
-        .map_err(RestoreError::repository("announce the restore"))
+    match ReaderLease::take(repository, Lineage::new(plan.system), claim, LeaseTimes::default()) {
+        Ok(lease) => Ok(Some(lease)),
+        Err(error) if error.is_read_only() => {
+            progress.note(UNANNOUNCED);
+            Ok(None)
+        }
+        Err(error) => Err(RestoreError::repository("announce the restore")(error)),
+    }
 }
 
 fn place(repository: &Repository, prepared: &Prepared, progress: &dyn Progress) -> Result<Placed> {
