@@ -6,7 +6,10 @@
 //! is printed ([`seed`]). Nothing here may be used outside tests: errors are `anyhow`, and panics are fine.
 
 pub mod account;
+pub mod azure;
+mod emulator;
 pub mod faulty;
+pub mod gcs;
 pub mod host;
 pub mod install;
 mod port;
