@@ -51,7 +51,7 @@ pub(crate) fn become_repository_owner(config: &Config) -> Result<(), ServerError
 pub(crate) fn repository_owner(repository: &RepositoryConfig) -> Option<Owner> {
     match &repository.store {
         StoreConfig::Directory(directory) => Owner::of(&directory.path).ok(),
-        StoreConfig::S3(_) => None,
+        _ => None,
     }
 }
 

@@ -15,6 +15,10 @@ pub fn description() -> ObjectPath {
     fixed(MARKER.to_owned())
 }
 
+/// Words in the names of objects that are written again, or removed in daily work: leases, pins, marks, and which server may
+/// archive. All others are written once, and can be locked.
+pub const REWRITTEN: [&str; 5] = ["lease", "pin", "writer", "expired", "reader"];
+
 /// A path made of digits, hexadecimal digits and the words of this file, which the rules for names always allow.
 fn fixed(path: String) -> ObjectPath {
     ObjectPath::new(path).expect("layout builds names from letters and digits only")

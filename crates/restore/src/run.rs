@@ -81,7 +81,7 @@ fn take_lease(
     prepared: &Prepared,
     progress: &dyn Progress,
 ) -> Result<Option<ReaderLease>> {
-    let Prepared { plan, manifest } = prepared;
+    let Prepared { plan, manifest, .. } = prepared;
     let wal = WalNeeded { timeline: manifest.summary().timeline, from: plan.chosen.replay_from };
     let claim = ReaderClaim { kind: "restore".to_owned(), backups: vec![plan.chosen.backup], wal: Some(wal) };
     match ReaderLease::take(repository, Lineage::new(plan.system), claim, LeaseTimes::default()) {

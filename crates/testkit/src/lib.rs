@@ -6,8 +6,11 @@
 //! is printed ([`seed`]). Nothing here may be used outside tests: errors are `anyhow`, and panics are fine.
 
 pub mod account;
+pub mod azure;
 pub mod disk;
+mod emulator;
 pub mod faulty;
+pub mod gcs;
 pub mod host;
 pub mod install;
 mod port;

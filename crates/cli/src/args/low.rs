@@ -42,7 +42,7 @@ pub(crate) struct GlobalArgs {
 /// Which repository, for the commands that use one.
 #[derive(Debug, Args, Default)]
 pub(crate) struct RepositoryArgs {
-    /// Use this repository instead of the configured one: a directory, or s3://BUCKET/PREFIX
+    /// Use this repository instead of the configured one: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     #[arg(long, value_name = "PATH|URL", value_hint = ValueHint::DirPath)]
     pub(crate) repository: Option<String>,
     /// File with the age identity that opens the repository

@@ -201,7 +201,7 @@ fn repository_facts(
 fn directory(repository: &RepositoryConfig) -> Option<PathBuf> {
     match &repository.store {
         StoreConfig::Directory(directory) => Some(directory.path.clone()),
-        StoreConfig::S3(_) => None,
+        _ => None,
     }
 }
 

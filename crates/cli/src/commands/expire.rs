@@ -8,10 +8,11 @@ use crate::fault::Refused;
 use crate::printer::{Page, Report, show_time};
 use crate::repository;
 use jiff::SignedDuration;
-use pgproof_base::Bytes;
+use pgproof_base::{Bytes, Progress as _};
 use pgproof_repo::catalog::{LineageCatalog, Scope};
 use pgproof_repo::expire::{ExpireOptions, ExpirePlan, ExpireReport, plan_expire, run_expire};
 use pgproof_repo::retention::{KeepReason, RemoveReason, RetentionPolicy};
+use pgproof_store::StoreConfig;
 use serde::Serialize;
 
 /// What was removed, or would be.
@@ -30,7 +31,19 @@ enum LineageExpired {
 
 pub(crate) fn expire(args: &ExpireArgs, context: &Context) -> anyhow::Result<Exit> {
     let (config, repository) = repository::open_configured(context)?;
-    let options = options(args, &config.retention)?;
+    let mut options = options(args, &config.retention)?;
+    let place = config.repository()?.store;
+    options.locked_for = place.locked_for();
+    // Every local file system has conditional writes; a service that claims to speak a protocol may not.
+    if !matches!(place, StoreConfig::Directory(_)) {
+        let seen = repository.store().probe()?;
+        if seen.writable && !(seen.if_absent && seen.if_match) {
+            options = options.with_minimum_age();
+            context
+                .talk
+                .note("the store lacks conditional writes: nothing is removed that is younger than a day");
+        }
+    }
     let catalogs = repository::catalogs(&repository, Scope::BackupsAndWal)?;
     let newest = repository::newest(&catalogs).map(LineageCatalog::system);
     let mut lineages = Vec::new();

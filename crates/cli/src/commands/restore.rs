@@ -219,7 +219,7 @@ pub(super) fn commands_of(
         let repository = config.repository()?;
         let place = match &repository.store {
             StoreConfig::Directory(directory) => directory.path.display().to_string(),
-            StoreConfig::S3(_) => args.repository.clone().unwrap_or_default(),
+            _ => args.repository.clone().unwrap_or_default(),
         };
         let key = repository.key_file.as_deref();
         return Ok(Commands {

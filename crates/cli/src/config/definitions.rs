@@ -71,6 +71,8 @@ pub(crate) enum Kind {
     Duration { min_ms: u64 },
     /// `zstd:LEVEL`, `lz4` or `none`.
     Compression,
+    /// `governance` or `compliance`.
+    LockMode,
 }
 
 impl Kind {
@@ -91,6 +93,7 @@ impl Kind {
                 let min = pgproof_base::human_duration(std::time::Duration::from_millis(min_ms));
                 format!("duration, at least {min}")
             }
+            Self::LockMode => "`governance` or `compliance`".to_owned(),
             Self::Compression => "`zstd:1` to `zstd:22`, `lz4` or `none`".to_owned(),
         }
     }
@@ -112,7 +115,7 @@ pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) otherwise: Otherwise,
-    /// A variable of libpq, the server or AWS that is asked when neither flag, `PGPROOF_` variable nor file says anything.
+    /// A variable of libpq, the server, AWS, Google or Azure that is asked when neither flag, `PGPROOF_` variable nor file says anything.
     pub(crate) variable: Option<&'static str>,
     /// A value as the file could have it.
     pub(crate) example: &'static str,
@@ -194,7 +197,7 @@ pub(crate) static KEYS: &[Key] = &[
         otherwise: Otherwise::Found("none; `path` or `url` is needed"),
         variable: None,
         example: "\"s3://bucket/prefix\"",
-        doc: "Bucket and prefix of a repository in S3 or a store that speaks its protocol.",
+        doc: "Place of a repository in object storage: `s3://BUCKET/PREFIX` (S3 or a store that speaks its protocol), `gs://BUCKET/PREFIX` (Google Cloud Storage) or `az://CONTAINER/PREFIX` (Azure Blob).",
     },
     Key {
         section: Section::Repository,
@@ -209,10 +212,10 @@ pub(crate) static KEYS: &[Key] = &[
         section: Section::Repository,
         name: "endpoint",
         kind: Kind::Text,
-        otherwise: Otherwise::Found("AWS's own for the region"),
+        otherwise: Otherwise::Found("AWS's own for the region, Google's, or the Azure account's"),
         variable: Some("AWS_ENDPOINT_URL"),
         example: "\"https://minio.example.org:9000\"",
-        doc: "Where the store listens, when it is not AWS.",
+        doc: "Where the store listens, when it is not AWS, Google or Azure. The variable counts for S3 only.",
     },
     Key {
         section: Section::Repository,
@@ -288,12 +291,84 @@ pub(crate) static KEYS: &[Key] = &[
     },
     Key {
         section: Section::Repository,
+        name: "object_lock_mode",
+        kind: Kind::LockMode,
+        otherwise: Otherwise::Value("governance"),
+        variable: None,
+        example: "\"compliance\"",
+        doc: "Who can remove a locked object early: with `governance` whoever has `s3:BypassGovernanceRetention`, with `compliance` nobody at all. Counts only with `object_lock_days`.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "object_lock_days",
+        kind: Kind::Integer { min: 1, max: 36_500 },
+        otherwise: Otherwise::Found("no lock"),
+        variable: None,
+        example: "30",
+        doc: "Locks every object of S3 that is never written again for so many days from its storing, so that nobody who gets at the credentials can destroy backups. The bucket needs object lock. See docs/manual/object-storage.md.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "service_account_file",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("Google's usual places, then the machine's own account"),
+        variable: Some("GOOGLE_APPLICATION_CREDENTIALS"),
+        example: "\"/etc/pgproof/google.json\"",
+        doc: "Key file (JSON) of the service account that may use a `gs:` repository.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "anonymous",
+        kind: Kind::Boolean,
+        otherwise: Otherwise::Value("false"),
+        variable: None,
+        example: "false",
+        doc: "Whether a `gs:` repository is asked without credentials. Only emulators answer then.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "account",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("none; an `az:` repository needs it"),
+        variable: Some("AZURE_STORAGE_ACCOUNT"),
+        example: "\"backups\"",
+        doc: "Azure storage account that the container belongs to.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "access_key",
+        kind: Kind::Secret,
+        otherwise: Otherwise::Found("none; without any secret the machine's managed identity"),
+        variable: Some("AZURE_STORAGE_KEY"),
+        example: "\"...\"",
+        doc: "Key of the Azure storage account itself. `access_key_file` keeps it out of this file.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "access_key_file",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"/etc/pgproof/main.azure-key\"",
+        doc: "File whose content is a key of the Azure storage account.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "sas_token_file",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"/etc/pgproof/main.azure-sas\"",
+        doc: "File whose content is a shared access signature (SAS) for the Azure container: read, write, delete and list. A new one counts for the next command.",
+    },
+    Key {
+        section: Section::Repository,
         name: "request_timeout",
         kind: Kind::Duration { min_ms: 1000 },
         otherwise: Otherwise::Found("30s"),
         variable: None,
         example: "\"30s\"",
-        doc: "How long one request to S3 may take, besides the transfer of its bytes.",
+        doc: "How long one request to object storage may take, besides the transfer of its bytes.",
     },
     Key {
         section: Section::Repository,
@@ -302,7 +377,7 @@ pub(crate) static KEYS: &[Key] = &[
         otherwise: Otherwise::Found("60s"),
         variable: None,
         example: "\"60s\"",
-        doc: "How long a failing request to S3 is repeated. PostgreSQL repeats a failed `archive_command` by itself, so this need not be long.",
+        doc: "How long a failing request to object storage is repeated. PostgreSQL repeats a failed `archive_command` by itself, so this need not be long.",
     },
     Key {
         section: Section::Backup,

@@ -203,6 +203,19 @@ fn refuse_unknown_variables(
 }
 
 impl Settings {
+    /// Whether a setting's value is that of the foreign variable which its definition names.
+    pub(crate) fn is_from_variable(&self, section: Section, repository: Option<&str>, name: &str) -> bool {
+        let of = |setting: &&Setting| {
+            setting.key.section == section
+                && setting.key.name == name
+                && setting.repository.as_deref() == repository
+        };
+        self.all.iter().find(of).is_some_and(|setting| {
+            let foreign = setting.key.variable;
+            matches!(&setting.origin, Origin::Environment { name } if foreign == Some(name.as_str()))
+        })
+    }
+
     /// The value of a setting, none when nothing was said and nothing counts otherwise.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use super::find::Places;
 use super::read::{FileValues, read};
 use super::value::FromValue;
 use pgproof_base::Bytes;
-use pgproof_repo::Codec;
-use pgproof_store::{S3Config, Secret, StoreConfig};
+use pgproof_repo::{Codec, layout};
+use pgproof_store::{AzureConfig, GcsConfig, LockMode, ObjectLock, S3Config, Secret, StoreConfig};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -192,8 +192,11 @@ fn repository(settings: &Settings, name: &str) -> Result<RepositoryConfig, Confi
         (None, None) => return Err(ConfigError::Location { name: name.to_owned(), has: "neither" }),
         (Some(_), Some(_)) => return Err(ConfigError::Location { name: name.to_owned(), has: "both" }),
     };
-    if let StoreConfig::S3(bucket) = &mut store {
-        one.fill(bucket)?;
+    match &mut store {
+        StoreConfig::Directory(_) => {}
+        StoreConfig::S3(bucket) => one.fill(bucket)?,
+        StoreConfig::Gcs(bucket) => one.fill_gcs(bucket)?,
+        StoreConfig::Azure(container) => one.fill_azure(container)?,
     }
     Ok(RepositoryConfig { store, key_file: one.get("key_file")? })
 }
@@ -224,7 +227,49 @@ impl One<'_> {
         let seconds = |duration: Duration| duration.as_secs();
         bucket.timeout_s = self.get("request_timeout")?.map_or(bucket.timeout_s, seconds);
         bucket.retry_s = self.get("retry_for")?.map_or(bucket.retry_s, seconds);
+        bucket.object_lock = self.object_lock()?;
         Ok(())
+    }
+
+    fn object_lock(&self) -> Result<Option<ObjectLock>, ConfigError> {
+        let days: Option<i64> = self.get("object_lock_days")?;
+        let Some(days) = days.and_then(|days| u32::try_from(days).ok()) else { return Ok(None) };
+        let mode = self.get("object_lock_mode")?.unwrap_or(LockMode::Governance);
+        let spare = layout::REWRITTEN.map(str::to_owned).to_vec();
+        Ok(Some(ObjectLock { mode, days, spare }))
+    }
+
+    fn fill_gcs(&self, bucket: &mut GcsConfig) -> Result<(), ConfigError> {
+        bucket.endpoint = self.own_endpoint()?.or(bucket.endpoint.take());
+        bucket.service_account_file =
+            self.get("service_account_file")?.or(bucket.service_account_file.take());
+        bucket.anonymous |= self.get("anonymous")?.unwrap_or(false);
+        bucket.allow_http |= self.get("allow_http")?.unwrap_or(false);
+        bucket.timeout_s = self.get::<Duration>("request_timeout")?.map_or(bucket.timeout_s, |d| d.as_secs());
+        bucket.retry_s = self.get::<Duration>("retry_for")?.map_or(bucket.retry_s, |d| d.as_secs());
+        Ok(())
+    }
+
+    fn fill_azure(&self, container: &mut AzureConfig) -> Result<(), ConfigError> {
+        container.endpoint = self.own_endpoint()?.or(container.endpoint.take());
+        container.account = self.get("account")?.or(container.account.take());
+        container.access_key = self.get::<String>("access_key")?.map(Secret::new);
+        container.access_key_file = self.get("access_key_file")?.or(container.access_key_file.take());
+        container.sas_token_file = self.get("sas_token_file")?.or(container.sas_token_file.take());
+        container.allow_http |= self.get("allow_http")?.unwrap_or(false);
+        container.timeout_s =
+            self.get::<Duration>("request_timeout")?.map_or(container.timeout_s, |d| d.as_secs());
+        container.retry_s = self.get::<Duration>("retry_for")?.map_or(container.retry_s, |d| d.as_secs());
+        Ok(())
+    }
+
+    /// The endpoint, unless it comes from AWS's variable: that one is not meant for Google or Azure.
+    fn own_endpoint(&self) -> Result<Option<String>, ConfigError> {
+        let settings = self.settings;
+        match settings.is_from_variable(Section::Repository, Some(self.name), "endpoint") {
+            true => Ok(None),
+            false => self.get("endpoint"),
+        }
     }
 }
 
@@ -319,6 +364,37 @@ mod tests {
         assert_eq!(bucket.region.as_deref(), Some("there"));
         assert_eq!(bucket.endpoint.as_deref(), Some("http://a"));
         assert_eq!(bucket.retry_s, 5);
+    }
+
+    #[test]
+    fn each_kind_of_object_storage_takes_its_own_settings() {
+        let store = |text: &str| config(text, &[]).unwrap().repository().unwrap().store;
+        let google = store(
+            "[repository.main]\nurl = \"gs://b/p\"\nservice_account_file = \"/k\"\nendpoint = \"https://e\"\n",
+        );
+        let StoreConfig::Gcs(google) = google else { panic!("not Google's: {google:?}") };
+        assert_eq!((google.bucket.as_str(), google.prefix.as_str()), ("b", "p"));
+        assert_eq!(google.service_account_file, Some("/k".into()));
+        assert_eq!(google.endpoint.as_deref(), Some("https://e"));
+        let azure = store("[repository.main]\nurl = \"az://c\"\naccount = \"a\"\naccess_key = \"hunter2\"\n");
+        assert!(!format!("{azure:?}").contains("hunter2"));
+        let StoreConfig::Azure(azure) = azure else { panic!("not Azure's: {azure:?}") };
+        assert_eq!(azure.account.as_deref(), Some("a"));
+        assert_eq!(azure.access_key, Some(Secret::new("hunter2")));
+        let locked =
+            "[repository.main]\nurl = \"s3://b\"\nobject_lock_days = 30\nobject_lock_mode = \"compliance\"\n";
+        let StoreConfig::S3(locked) = store(locked) else { panic!("not S3") };
+        let lock = locked.object_lock.unwrap();
+        assert_eq!((lock.mode, lock.days), (LockMode::Compliance, 30));
+    }
+
+    #[test]
+    fn a_variable_of_aws_does_not_lead_google_astray() {
+        let file = ("/etc/pgproof/pgproof.toml".into(), "[repository.main]\nurl = \"gs://b\"\n".to_owned());
+        let environment = [("AWS_ENDPOINT_URL".to_owned(), "https://minio".to_owned())].into();
+        let config = Config::from_text(Some(file), Vec::new(), &environment, &[]).unwrap();
+        let StoreConfig::Gcs(google) = config.repository().unwrap().store else { panic!("not Google's") };
+        assert_eq!(google.endpoint, None);
     }
 
     #[test]

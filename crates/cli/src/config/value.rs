@@ -4,6 +4,7 @@ use super::definitions::Kind;
 use crate::fault::Refused;
 use pgproof_base::Bytes;
 use pgproof_repo::Codec;
+use pgproof_store::LockMode;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,6 +58,16 @@ impl FromValue for Codec {
     }
 }
 
+impl FromValue for LockMode {
+    fn from_value(text: &str) -> Result<Self, String> {
+        match text {
+            "governance" => Ok(Self::Governance),
+            "compliance" => Ok(Self::Compliance),
+            _ => Err("write governance or compliance".to_owned()),
+        }
+    }
+}
+
 impl FromValue for Duration {
     /// PostgreSQL's units of time (`src/backend/utils/misc/guc.c`, `time_unit_conversion_table`). A bare number is refused,
     /// because each of PostgreSQL's settings gives it another unit.
@@ -97,6 +108,7 @@ pub(crate) fn check_value(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Text | Kind::Secret => String::from_value(text).map(drop),
         Kind::Path => PathBuf::from_value(text).map(drop),
         Kind::Boolean => bool::from_value(text).map(drop),
+        Kind::LockMode => LockMode::from_value(text).map(drop),
         Kind::Compression => Codec::from_value(text).map(drop),
         Kind::Integer { min, max } => in_range(i64::from_value(text)?, min, max, kind),
         Kind::Size { min, max } => in_range(Bytes::from_value(text)?.0, min, max, kind),

@@ -125,7 +125,7 @@ fn default_repository(context: &Context) -> FlagValue {
 fn text_of(repository: &RepositoryConfig, flags: &[FlagValue]) -> String {
     match &repository.store {
         StoreConfig::Directory(directory) => directory.path.display().to_string(),
-        StoreConfig::S3(_) => {
+        _ => {
             let typed = flags.iter().find(|flag| flag.section == Section::Repository && flag.name == "url");
             typed.map_or_else(|| repository.store.describe(), |flag| flag.text.clone())
         }
@@ -152,7 +152,7 @@ pub(crate) fn observe(args: &InitArgs, place: &Place) -> anyhow::Result<(InitFac
         repository: place.repository_text.clone(),
         repository_directory: match &place.repository.store {
             StoreConfig::Directory(directory) => Some(resolved(&directory.path)),
-            StoreConfig::S3(_) => None,
+            _ => None,
         },
         key_file: place.repository.key_file.clone(),
         restart: args.restart,

@@ -44,7 +44,7 @@ pub(crate) enum RepositoryState {
 pub(crate) struct InitOptions {
     /// As it will be written: a path or a URL.
     pub(crate) repository: String,
-    /// The directory, resolved as far as it exists; none for S3.
+    /// The directory, resolved as far as it exists; none in object storage.
     pub(crate) repository_directory: Option<PathBuf>,
     /// None without encryption.
     pub(crate) key_file: Option<PathBuf>,

@@ -5,6 +5,7 @@ mod backup;
 mod bad_input;
 mod campaign;
 mod check;
+mod cloud;
 mod databases;
 mod extract;
 mod help;

@@ -1,6 +1,6 @@
 //! What one run may do, decided from one catalog. Pure.
 
-use super::ExpireOptions;
+use super::{ExpireOptions, lock};
 use crate::catalog::{BackupState, CatalogBackup, Lapse, LineageCatalog, PackObject};
 use crate::layout::{BackupId, PackNumber};
 use crate::retention::{
@@ -106,12 +106,21 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
         backup.state == BackupState::Published && backup.pin.is_some() && backup.marked.is_some()
     };
     let unmark = catalog.backups.iter().filter(pinned).map(|backup| backup.id).collect();
-    let (packs, packs_kept) = packs(catalog, &gone, &revoke);
+    let (mut packs, mut packs_kept) = packs(catalog, &gone, &revoke);
+    let locked = |pack: &PackObject| lock::holds(pack.stored, catalog.at, options.locked_for);
+    if let Some(free) = packs.iter().filter_map(locked).max() {
+        packs_kept = Some(format!("object lock holds packs that nothing uses, some of them until {free}"));
+        packs.retain(|pack| locked(pack).is_none());
+    }
     let drops_lineage = drops_lineage(catalog, options, &gone, &holds);
-    let wal = match drops_lineage {
+    let mut wal = match drops_lineage {
         true => all_wal(catalog),
         false => plan_wal(catalog, options, &facts, &gone),
     };
+    let wanted = wal.remove.clone();
+    lock::wal(catalog, &mut wal, options.locked_for);
+    // A lineage goes as a whole, once nothing of it is locked.
+    let drops_lineage = drops_lineage && packs_kept.is_none() && wal.remove == wanted;
     ExpirePlan {
         system: catalog.system(),
         at: catalog.at,
@@ -205,12 +214,17 @@ fn older_than(at: Timestamp, since: Timestamp, age: Duration) -> bool {
 
 fn sweeps(catalog: &LineageCatalog, options: &ExpireOptions, holds: &Holds) -> (Vec<Sweep>, Vec<Waiting>) {
     let (mut sweep, mut waiting) = (Vec::new(), Vec::new());
+    let locked = |backup: &CatalogBackup| lock::backup(catalog, backup, options.locked_for);
     for backup in &catalog.backups {
         let id = backup.id;
         match &backup.state {
             BackupState::Revoked { why } => {
                 let decided = backup.decided.unwrap_or(catalog.at);
                 let keeps_tombstone = !older_than(catalog.at, decided, options.tombstone_after);
+                if let Some(free) = locked(backup).filter(|_| !keeps_tombstone) {
+                    waiting.push(wait_for_lock(id, free));
+                    continue;
+                }
                 let is_bare = backup.lease.is_none() && backup.sizes.manifest == 0;
                 let has_packs = catalog.packs.iter().any(|pack| pack.backup == id);
                 if !(keeps_tombstone && is_bare && !has_packs) {
@@ -225,7 +239,9 @@ fn sweeps(catalog: &LineageCatalog, options: &ExpireOptions, holds: &Holds) -> (
                 if backup.pin.is_some() && backup.state == BackupState::Published {
                     continue;
                 }
-                if due && !held {
+                if let Some(free) = locked(backup).filter(|_| due && !held) {
+                    waiting.push(wait_for_lock(id, free));
+                } else if due && !held {
                     sweep.push(Sweep { backup: id, why: mark.why.clone(), keeps_tombstone: false });
                 } else {
                     waiting.push(wait(id, *marked, options, held));
@@ -244,6 +260,10 @@ fn wait(backup: BackupId, marked: Timestamp, options: &ExpireOptions, held: bool
     let from = marked.saturating_add(SignedDuration::try_from(options.sweep_after).unwrap_or_default());
     let why = if held { "a running backup or a reader holds it" } else { "its mark is not old enough" };
     Waiting { backup, from: from.ok().filter(|_| !held), why: why.to_owned() }
+}
+
+fn wait_for_lock(backup: BackupId, free: Timestamp) -> Waiting {
+    Waiting { backup, from: Some(free), why: "object lock holds its objects".to_owned() }
 }
 
 /// Packs that nothing refers to once the swept backups are gone. Without knowing every manifest nobody can say which those are.
