@@ -71,6 +71,8 @@ pub(crate) enum Kind {
     Duration { min_ms: u64 },
     /// `zstd:LEVEL`, `lz4` or `none`.
     Compression,
+    /// A program by its absolute path, and its arguments.
+    Command,
 }
 
 impl Kind {
@@ -91,6 +93,7 @@ impl Kind {
                 let min = pgproof_base::human_duration(std::time::Duration::from_millis(min_ms));
                 format!("duration, at least {min}")
             }
+            Self::Command => "program by its absolute path, with arguments".to_owned(),
             Self::Compression => "`zstd:1` to `zstd:22`, `lz4` or `none`".to_owned(),
         }
     }
@@ -203,7 +206,25 @@ pub(crate) static KEYS: &[Key] = &[
         otherwise: Otherwise::Found("none; needed when the repository is encrypted"),
         variable: None,
         example: "\"/etc/pgproof/main.key\"",
-        doc: "age identity that opens the repository. Without this file an encrypted repository cannot be read by anybody: keep a copy elsewhere.",
+        doc: "age identity that opens the repository. Without this file an encrypted repository cannot be read by anybody: keep a copy elsewhere, or add the recipient of a second one (docs/manual/keys.md).",
+    },
+    Key {
+        section: Section::Repository,
+        name: "key_command",
+        kind: Kind::Command,
+        otherwise: Otherwise::Found("none; instead of `key_file` or beside it"),
+        variable: None,
+        example: "\"/usr/local/bin/key-service --name backups\"",
+        doc: "Program that unwraps the repository's key, for key services: docs/manual/keys.md says how it is called. Words are separated by blanks, one with blanks stands in quotes; no shell is involved. It runs once for each pgproof command, also for each `archive push`.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "key_command_timeout",
+        kind: Kind::Duration { min_ms: 100 },
+        otherwise: Otherwise::Value("30s"),
+        variable: None,
+        example: "\"30s\"",
+        doc: "How long the key command may take before it is killed.",
     },
     Key {
         section: Section::Repository,

@@ -5,9 +5,9 @@ use super::definitions::Section;
 use super::effective::{FlagValue, Settings, settle};
 use super::find::Places;
 use super::read::{FileValues, read};
-use super::value::FromValue;
+use super::value::{CommandWords, FromValue};
 use pgproof_base::Bytes;
-use pgproof_repo::Codec;
+use pgproof_repo::{Codec, KeyCommand};
 use pgproof_store::{S3Config, Secret, StoreConfig};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,7 @@ pub(crate) struct InstanceConfig {
 pub(crate) struct RepositoryConfig {
     pub(crate) store: StoreConfig,
     pub(crate) key_file: Option<PathBuf>,
+    pub(crate) key_command: Option<KeyCommand>,
 }
 
 /// `[backup]`
@@ -110,7 +111,8 @@ impl Config {
             None => FileValues::default(),
         };
         // A repository named on the command line is another one than the file's: mixing their keys and endpoints helps nobody.
-        let elsewhere = |flag: &FlagValue| flag.section == Section::Repository && flag.name != "key_file";
+        let is_key = |flag: &FlagValue| matches!(flag.name, "key_file" | "key_command");
+        let elsewhere = |flag: &FlagValue| flag.section == Section::Repository && !is_key(flag);
         if flags.iter().any(elsewhere) {
             values.repositories.clear();
             values.values.retain(|value| value.repository.is_none());
@@ -195,7 +197,10 @@ fn repository(settings: &Settings, name: &str) -> Result<RepositoryConfig, Confi
     if let StoreConfig::S3(bucket) = &mut store {
         one.fill(bucket)?;
     }
-    Ok(RepositoryConfig { store, key_file: one.get("key_file")? })
+    let limit: Option<Duration> = one.get("key_command_timeout")?;
+    let limit = limit.unwrap_or_else(|| unreachable!("key_command_timeout has a default"));
+    let key_command = one.get("key_command")?.map(|CommandWords(words)| KeyCommand::new(words, limit));
+    Ok(RepositoryConfig { store, key_file: one.get("key_file")?, key_command })
 }
 
 /// The settings of one repository.
