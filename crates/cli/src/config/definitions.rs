@@ -5,6 +5,8 @@
 //! test compares the two. Ranges are checked when the file is read, so that a typing error is found by `check` and not by the
 //! first backup.
 
+use pgproof_server::{ChannelBinding, SslMode};
+
 /// The tables of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Section {
@@ -73,6 +75,8 @@ pub(crate) enum Kind {
     Compression,
     /// A program by its absolute path, and its arguments.
     Command,
+    /// One of these words.
+    Choice(&'static [&'static str]),
 }
 
 impl Kind {
@@ -93,6 +97,7 @@ impl Kind {
                 let min = pgproof_base::human_duration(std::time::Duration::from_millis(min_ms));
                 format!("duration, at least {min}")
             }
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Command => "program by its absolute path, with arguments".to_owned(),
             Self::Compression => "`zstd:1` to `zstd:22`, `lz4` or `none`".to_owned(),
         }
@@ -180,6 +185,51 @@ pub(crate) static KEYS: &[Key] = &[
         variable: Some("PGDATABASE"),
         example: "\"postgres\"",
         doc: "Database to connect to. Every backup covers the whole cluster whatever is named here.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslmode",
+        kind: Kind::Choice(&SslMode::NAMES),
+        otherwise: Otherwise::Found("prefer; verify-full with `sslrootcert = \"system\"`"),
+        variable: Some("PGSSLMODE"),
+        example: "\"verify-full\"",
+        doc: "Whether connections through a network are encrypted, and how far the server is checked, as libpq has it. Only verify-full keeps out whoever can stand between. A Unix socket has no TLS, whatever is set here. See docs/manual/tls.md.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslrootcert",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("`~/.postgresql/root.crt`, if it is there"),
+        variable: Some("PGSSLROOTCERT"),
+        example: "\"/etc/pgproof/root.crt\"",
+        doc: "File with the certificates of the authorities that the server's is checked against, or `system` for those of the operating system.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslcert",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("`~/.postgresql/postgresql.crt`, if it is there"),
+        variable: Some("PGSSLCERT"),
+        example: "\"/etc/pgproof/client.crt\"",
+        doc: "Certificate that is shown to the server, for `cert` in pg_hba.conf.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslkey",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("`~/.postgresql/postgresql.key`, if it is there"),
+        variable: Some("PGSSLKEY"),
+        example: "\"/etc/pgproof/client.key\"",
+        doc: "Private key of that certificate, without a passphrase, readable by its owner alone.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "channel_binding",
+        kind: Kind::Choice(&ChannelBinding::NAMES),
+        otherwise: Otherwise::Found("prefer"),
+        variable: Some("PGCHANNELBINDING"),
+        example: "\"require\"",
+        doc: "Whether a password is proved for this very TLS connection (SCRAM-SHA-256-PLUS), so that nobody in between can hand the proof on.",
     },
     Key {
         section: Section::Repository,

@@ -8,6 +8,7 @@ use super::read::{FileValues, read};
 use super::value::{CommandWords, FromValue};
 use pgproof_base::Bytes;
 use pgproof_repo::{Codec, KeyCommand};
+use pgproof_server::TlsOptions;
 use pgproof_store::{S3Config, Secret, StoreConfig};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ pub(crate) struct InstanceConfig {
     pub(crate) host: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) database: String,
+    pub(crate) tls: TlsOptions,
 }
 
 /// `[repository.NAME]`
@@ -180,6 +182,13 @@ fn instance(settings: &Settings) -> Result<InstanceConfig, ConfigError> {
         host,
         user: settings.get(section, None, "user")?,
         database: fixed(settings, section, "database")?,
+        tls: TlsOptions {
+            sslmode: settings.get(section, None, "sslmode")?,
+            sslrootcert: settings.get(section, None, "sslrootcert")?,
+            sslcert: settings.get(section, None, "sslcert")?,
+            sslkey: settings.get(section, None, "sslkey")?,
+            channel_binding: settings.get(section, None, "channel_binding")?,
+        },
     })
 }
 

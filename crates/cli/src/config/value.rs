@@ -4,6 +4,7 @@ use super::definitions::Kind;
 use crate::fault::Refused;
 use pgproof_base::Bytes;
 use pgproof_repo::{Codec, key_command};
+use pgproof_server::{ChannelBinding, SslMode};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,18 @@ impl FromValue for PathBuf {
             return Err("a path must be absolute, it begins with `/`".to_owned());
         }
         Ok(Self::from(text))
+    }
+}
+
+impl FromValue for SslMode {
+    fn from_value(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromValue for ChannelBinding {
+    fn from_value(text: &str) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -109,6 +122,10 @@ pub(crate) fn check_value(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Boolean => bool::from_value(text).map(drop),
         Kind::Compression => Codec::from_value(text).map(drop),
         Kind::Command => CommandWords::from_value(text).map(drop),
+        Kind::Choice(words) => match words.contains(&text) {
+            true => Ok(()),
+            false => Err(format!("it must be {}", kind.describe())),
+        },
         Kind::Integer { min, max } => in_range(i64::from_value(text)?, min, max, kind),
         Kind::Size { min, max } => in_range(Bytes::from_value(text)?.0, min, max, kind),
         Kind::Duration { min_ms } => {
