@@ -67,6 +67,16 @@ impl Verifier {
             now,
             self.algorithms.all,
         )
+        .map_err(|error| in_plain_words(error, certificate))
+    }
+}
+
+/// rustls says of a self-signed certificate only that an authority is no server; what is wrong is that nobody trusts it.
+fn in_plain_words(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    let is_other = matches!(error, Error::InvalidCertificate(CertificateError::Other(_)));
+    match Certificate::from_der(certificate).map(|parsed| parsed.tbs_certificate) {
+        Ok(own) if is_other && own.issuer == own.subject => CertificateError::UnknownIssuer.into(),
+        _ => error,
     }
 }
 
