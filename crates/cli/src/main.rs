@@ -13,6 +13,7 @@ mod exit;
 mod fault;
 mod init;
 mod instance;
+mod key_file;
 mod printer;
 mod program;
 mod progress;

@@ -12,7 +12,25 @@ use std::sync::Arc;
 
 /// What opens a configured repository.
 pub(crate) fn unlock(config: &RepositoryConfig) -> Unlock {
-    config.key_file.clone().map_or(Unlock::Nothing, Unlock::IdentityFile)
+    let mut ways: Vec<Unlock> = ways(config).into_iter().map(|(_, unlock)| unlock).collect();
+    match ways.len() {
+        0 => Unlock::Nothing,
+        1 => ways.remove(0),
+        _ => Unlock::AnyOf(ways),
+    }
+}
+
+/// The configured ways to its key, each with its name; the file first, because it asks nobody.
+pub(crate) fn ways(config: &RepositoryConfig) -> Vec<(String, Unlock)> {
+    let file = config
+        .key_file
+        .as_ref()
+        .map(|path| (format!("key file {}", path.display()), Unlock::IdentityFile(path.clone())));
+    let command = config
+        .key_command
+        .as_ref()
+        .map(|command| (format!("key command {}", command.program()), Unlock::Command(command.clone())));
+    file.into_iter().chain(command).collect()
 }
 
 /// Opens the configured repository.

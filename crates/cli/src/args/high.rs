@@ -116,6 +116,7 @@ pub(crate) fn printer(global: &GlobalArgs, surroundings: &Surroundings) -> Print
 
 /// The arguments of a command that are settings of the configuration.
 fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
+    use super::key::KeyCommand as Key;
     use super::low::ArchiveCommand as Archive;
     use super::low::ConfigCommand as ConfigVerb;
     let mut found = Flags { current_directory, values: Vec::new() };
@@ -125,6 +126,7 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
             found.text(Section::Repository, "endpoint", "--endpoint", args.endpoint.as_deref());
             found.text(Section::Repository, "region", "--region", args.region.as_deref());
+            found.text(Section::Repository, "key_command", "--key-command", args.key_command.as_deref());
         }
         LowCommand::Check(args) => {
             found.instance(args.pgdata.as_deref());
@@ -172,6 +174,12 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
         }
         LowCommand::Pin(args) => found.repository(&args.repository),
         LowCommand::Unpin(args) => found.repository(&args.repository),
+        LowCommand::Key(Key::List(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Add(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Remove(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Rotate(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Check(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Generate(_)) => {}
         LowCommand::Config(ConfigVerb::Explain(args)) => {
             found.instance(args.pgdata.as_deref());
             found.repository(&args.repository);

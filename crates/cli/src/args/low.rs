@@ -2,6 +2,7 @@
 //!
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
+use super::key::KeyCommand;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
@@ -78,6 +79,9 @@ pub(crate) enum LowCommand {
     Pin(PinArgs),
     /// Let the retention decide about a backup again
     Unpin(UnpinArgs),
+    /// Say who can open the repository, and change it
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -104,6 +108,12 @@ pub(crate) struct InitArgs {
     /// Store everything readable by whoever reads the repository
     #[arg(long, conflicts_with = "key_file")]
     pub(crate) no_encryption: bool,
+    /// Let the identity of this age recipient open the repository too; may be repeated
+    #[arg(long, value_name = "AGE", action = ArgAction::Append, conflicts_with = "no_encryption")]
+    pub(crate) recipient: Vec<String>,
+    /// Let this program wrap the repository's key, instead of a key file unless --key-file names one
+    #[arg(long, value_name = "COMMAND", conflicts_with = "no_encryption")]
+    pub(crate) key_command: Option<String>,
     /// Restart the server if a setting needs it
     #[arg(long)]
     pub(crate) restart: bool,

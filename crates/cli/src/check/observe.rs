@@ -188,6 +188,7 @@ fn repository_facts(
     Ok(RepositoryFacts {
         place: store.describe(),
         encrypted: repository.suite() != Suite::None,
+        recipients: repository.description().recipients().count(),
         capabilities,
         clock_ahead_ms,
         room: directory.as_deref().and_then(|directory| room(directory).ok()),

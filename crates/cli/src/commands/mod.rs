@@ -8,6 +8,7 @@ mod config;
 mod expire;
 mod extract;
 mod init;
+mod key;
 mod list;
 mod pin;
 mod receive;
@@ -20,6 +21,7 @@ mod status;
 mod verify;
 
 use crate::args::high::Context;
+use crate::args::key::KeyCommand as Key;
 use crate::args::low::{ConfigCommand, LowArgs, LowCommand};
 use crate::exit::Exit;
 
@@ -44,6 +46,12 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Expire(_) => "expire",
         LowCommand::Pin(_) => "pin",
         LowCommand::Unpin(_) => "unpin",
+        LowCommand::Key(Key::List(_)) => "key list",
+        LowCommand::Key(Key::Add(_)) => "key add",
+        LowCommand::Key(Key::Remove(_)) => "key remove",
+        LowCommand::Key(Key::Rotate(_)) => "key rotate",
+        LowCommand::Key(Key::Generate(_)) => "key generate",
+        LowCommand::Key(Key::Check(_)) => "key check",
         LowCommand::Config(ConfigCommand::Explain(_)) => "config explain",
         LowCommand::Completions(_) => "completions",
         LowCommand::Man(_) => "man",
@@ -71,6 +79,7 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Expire(args) => expire::expire(args, context),
         LowCommand::Pin(args) => pin::pin(args, context),
         LowCommand::Unpin(args) => pin::unpin(args, context),
+        LowCommand::Key(command) => key::key(command, context),
         LowCommand::Config(ConfigCommand::Explain(args)) => config::explain(args, context),
         LowCommand::Completions(args) => completions::completions(args, context),
         LowCommand::Man(args) => completions::man(args, context),

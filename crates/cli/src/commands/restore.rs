@@ -228,8 +228,10 @@ pub(super) fn commands_of(
         });
     };
     let file = context.absolute(file);
+    // Named because the configured one is lost, or another host's: replay needs it too.
+    let key = args.key_file.as_deref().map(|key| archive_command::key_flag(&context.absolute(key)));
     Ok(Commands {
-        restore: archive_command::render_get(program, &file) + &spool,
+        restore: archive_command::render_get(program, &file) + &key.unwrap_or_default() + &spool,
         archive: archive_command::render(program, &file),
     })
 }

@@ -53,7 +53,11 @@ fn command_line(args: &RepositoryArgs, context: &Context, config: &Config) -> an
 }
 
 fn one_line(fault: &Fault) -> String {
-    std::iter::once(&fault.message).chain(&fault.causes).cloned().collect::<Vec<_>>().join(": ")
+    let why = std::iter::once(&fault.message).chain(&fault.causes).cloned().collect::<Vec<_>>().join(": ");
+    match &fault.hint {
+        Some(hint) => format!("{why} ({hint})"),
+        None => why,
+    }
 }
 
 fn received(receiver: &Receiver) -> String {

@@ -5,6 +5,8 @@
 //! test compares the two. Ranges are checked when the file is read, so that a typing error is found by `check` and not by the
 //! first backup.
 
+use pgproof_server::{ChannelBinding, SslMode};
+
 /// The tables of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Section {
@@ -73,6 +75,10 @@ pub(crate) enum Kind {
     Compression,
     /// `governance` or `compliance`.
     LockMode,
+    /// A program by its absolute path, and its arguments.
+    Command,
+    /// One of these words.
+    Choice(&'static [&'static str]),
 }
 
 impl Kind {
@@ -94,6 +100,8 @@ impl Kind {
                 format!("duration, at least {min}")
             }
             Self::LockMode => "`governance` or `compliance`".to_owned(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Command => "program by its absolute path, with arguments".to_owned(),
             Self::Compression => "`zstd:1` to `zstd:22`, `lz4` or `none`".to_owned(),
         }
     }
@@ -182,6 +190,51 @@ pub(crate) static KEYS: &[Key] = &[
         doc: "Database to connect to. Every backup covers the whole cluster whatever is named here.",
     },
     Key {
+        section: Section::Instance,
+        name: "sslmode",
+        kind: Kind::Choice(&SslMode::NAMES),
+        otherwise: Otherwise::Found("prefer; verify-full with `sslrootcert = \"system\"`"),
+        variable: Some("PGSSLMODE"),
+        example: "\"verify-full\"",
+        doc: "Whether connections through a network are encrypted, and how far the server is checked, as libpq has it. Only verify-full keeps out whoever can stand between. A Unix socket has no TLS, whatever is set here. See docs/manual/tls.md.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslrootcert",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("`~/.postgresql/root.crt`, if it is there"),
+        variable: Some("PGSSLROOTCERT"),
+        example: "\"/etc/pgproof/root.crt\"",
+        doc: "File with the certificates of the authorities that the server's is checked against, or `system` for those of the operating system.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslcert",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("`~/.postgresql/postgresql.crt`, if it is there"),
+        variable: Some("PGSSLCERT"),
+        example: "\"/etc/pgproof/client.crt\"",
+        doc: "Certificate that is shown to the server, for `cert` in pg_hba.conf.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslkey",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("`~/.postgresql/postgresql.key`, if it is there"),
+        variable: Some("PGSSLKEY"),
+        example: "\"/etc/pgproof/client.key\"",
+        doc: "Private key of that certificate, without a passphrase, readable by its owner alone.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "channel_binding",
+        kind: Kind::Choice(&ChannelBinding::NAMES),
+        otherwise: Otherwise::Found("prefer"),
+        variable: Some("PGCHANNELBINDING"),
+        example: "\"require\"",
+        doc: "Whether a password is proved for this very TLS connection (SCRAM-SHA-256-PLUS), so that nobody in between can hand the proof on.",
+    },
+    Key {
         section: Section::Repository,
         name: "path",
         kind: Kind::Path,
@@ -206,7 +259,25 @@ pub(crate) static KEYS: &[Key] = &[
         otherwise: Otherwise::Found("none; needed when the repository is encrypted"),
         variable: None,
         example: "\"/etc/pgproof/main.key\"",
-        doc: "age identity that opens the repository. Without this file an encrypted repository cannot be read by anybody: keep a copy elsewhere.",
+        doc: "age identity that opens the repository. Without this file an encrypted repository cannot be read by anybody: keep a copy elsewhere, or add the recipient of a second one (docs/manual/keys.md).",
+    },
+    Key {
+        section: Section::Repository,
+        name: "key_command",
+        kind: Kind::Command,
+        otherwise: Otherwise::Found("none; instead of `key_file` or beside it"),
+        variable: None,
+        example: "\"/usr/local/bin/key-service --name backups\"",
+        doc: "Program that unwraps the repository's key, for key services: docs/manual/keys.md says how it is called. Words are separated by blanks, one with blanks stands in quotes; no shell is involved. It runs once for each pgproof command, also for each `archive push`.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "key_command_timeout",
+        kind: Kind::Duration { min_ms: 100 },
+        otherwise: Otherwise::Value("30s"),
+        variable: None,
+        example: "\"30s\"",
+        doc: "How long the key command may take before it is killed.",
     },
     Key {
         section: Section::Repository,

@@ -5,9 +5,10 @@ use super::definitions::Section;
 use super::effective::{FlagValue, Settings, settle};
 use super::find::Places;
 use super::read::{FileValues, read};
-use super::value::FromValue;
+use super::value::{CommandWords, FromValue};
 use pgproof_base::Bytes;
-use pgproof_repo::{Codec, layout};
+use pgproof_repo::{Codec, KeyCommand, layout};
+use pgproof_server::TlsOptions;
 use pgproof_store::{AzureConfig, GcsConfig, LockMode, ObjectLock, S3Config, Secret, StoreConfig};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ pub(crate) struct InstanceConfig {
     pub(crate) host: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) database: String,
+    pub(crate) tls: TlsOptions,
 }
 
 /// `[repository.NAME]`
@@ -44,6 +46,7 @@ pub(crate) struct InstanceConfig {
 pub(crate) struct RepositoryConfig {
     pub(crate) store: StoreConfig,
     pub(crate) key_file: Option<PathBuf>,
+    pub(crate) key_command: Option<KeyCommand>,
 }
 
 /// `[backup]`
@@ -110,7 +113,8 @@ impl Config {
             None => FileValues::default(),
         };
         // A repository named on the command line is another one than the file's: mixing their keys and endpoints helps nobody.
-        let elsewhere = |flag: &FlagValue| flag.section == Section::Repository && flag.name != "key_file";
+        let is_key = |flag: &FlagValue| matches!(flag.name, "key_file" | "key_command");
+        let elsewhere = |flag: &FlagValue| flag.section == Section::Repository && !is_key(flag);
         if flags.iter().any(elsewhere) {
             values.repositories.clear();
             values.values.retain(|value| value.repository.is_none());
@@ -178,6 +182,13 @@ fn instance(settings: &Settings) -> Result<InstanceConfig, ConfigError> {
         host,
         user: settings.get(section, None, "user")?,
         database: fixed(settings, section, "database")?,
+        tls: TlsOptions {
+            sslmode: settings.get(section, None, "sslmode")?,
+            sslrootcert: settings.get(section, None, "sslrootcert")?,
+            sslcert: settings.get(section, None, "sslcert")?,
+            sslkey: settings.get(section, None, "sslkey")?,
+            channel_binding: settings.get(section, None, "channel_binding")?,
+        },
     })
 }
 
@@ -198,7 +209,10 @@ fn repository(settings: &Settings, name: &str) -> Result<RepositoryConfig, Confi
         StoreConfig::Gcs(bucket) => one.fill_gcs(bucket)?,
         StoreConfig::Azure(container) => one.fill_azure(container)?,
     }
-    Ok(RepositoryConfig { store, key_file: one.get("key_file")? })
+    let limit: Option<Duration> = one.get("key_command_timeout")?;
+    let limit = limit.unwrap_or_else(|| unreachable!("key_command_timeout has a default"));
+    let key_command = one.get("key_command")?.map(|CommandWords(words)| KeyCommand::new(words, limit));
+    Ok(RepositoryConfig { store, key_file: one.get("key_file")?, key_command })
 }
 
 /// The settings of one repository.

@@ -3,7 +3,8 @@
 use super::definitions::Kind;
 use crate::fault::Refused;
 use pgproof_base::Bytes;
-use pgproof_repo::Codec;
+use pgproof_repo::{Codec, key_command};
+use pgproof_server::{ChannelBinding, SslMode};
 use pgproof_store::LockMode;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +31,18 @@ impl FromValue for PathBuf {
     }
 }
 
+impl FromValue for SslMode {
+    fn from_value(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromValue for ChannelBinding {
+    fn from_value(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 impl FromValue for bool {
     fn from_value(text: &str) -> Result<Self, String> {
         match text {
@@ -49,6 +62,16 @@ impl FromValue for i64 {
 impl FromValue for Bytes {
     fn from_value(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "write a whole number and one of B, kB, MB, GB, TB".to_owned())
+    }
+}
+
+/// The words of a command line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CommandWords(pub(crate) Vec<String>);
+
+impl FromValue for CommandWords {
+    fn from_value(text: &str) -> Result<Self, String> {
+        key_command::split(text).map(Self)
     }
 }
 
@@ -110,6 +133,11 @@ pub(crate) fn check_value(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Boolean => bool::from_value(text).map(drop),
         Kind::LockMode => LockMode::from_value(text).map(drop),
         Kind::Compression => Codec::from_value(text).map(drop),
+        Kind::Command => CommandWords::from_value(text).map(drop),
+        Kind::Choice(words) => match words.contains(&text) {
+            true => Ok(()),
+            false => Err(format!("it must be {}", kind.describe())),
+        },
         Kind::Integer { min, max } => in_range(i64::from_value(text)?, min, max, kind),
         Kind::Size { min, max } => in_range(Bytes::from_value(text)?.0, min, max, kind),
         Kind::Duration { min_ms } => {

@@ -4,20 +4,17 @@ use super::observe::{Place, REPOSITORY_NAME};
 use super::plan::{InitPlan, Step};
 use crate::account;
 use crate::args::low::InitArgs;
+use crate::config::RepositoryConfig;
 use crate::config::definitions::Section;
 use crate::config::template::{Entry, render};
+use crate::key_file::{self, key_text, write_new};
 use anyhow::Context as _;
-use jiff::Timestamp;
 use pgproof_base::Progress;
-use pgproof_repo::key::{KeyPair, generate, parse_recipient};
-use pgproof_repo::{CreateOptions, Repository, Suite};
+use pgproof_repo::key::generate;
+use pgproof_repo::{CreateOptions, Repository, Suite, Unlock};
+use pgproof_server::Session;
 use pgproof_server::settings::{self, Change};
-use pgproof_server::{Owner, Session};
 use pgproof_store::StoreConfig;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +26,7 @@ pub(crate) fn as_root(args: &InitArgs, place: &Place, plan: &InitPlan) -> anyhow
     let owner = place.instance.owner;
     for step in &plan.steps {
         match step {
-            Step::MakeKey { path } => write_new(path, &key_text(&generate()), 0o600, owner)?,
+            Step::MakeKey { path } => write_new(path, &key_text(&generate()), key_file::MODE, owner)?,
             Step::WriteConfig { path } => write_new(path, &config_text(args, place), 0o640, owner)?,
             Step::CreateRepository { .. } => {
                 if let StoreConfig::Directory(directory) = &place.repository.store {
@@ -67,31 +64,17 @@ pub(crate) fn as_owner(place: &Place, plan: &InitPlan, progress: &dyn Progress) 
 }
 
 fn create_repository(place: &Place) -> anyhow::Result<()> {
-    let options = match &place.repository.key_file {
-        None => CreateOptions { suite: Suite::None, recipients: Vec::new() },
-        Some(path) => CreateOptions { suite: Suite::Aes256Gcm, recipients: vec![recipient_of(path)?] },
+    let RepositoryConfig { store, key_file, key_command } = &place.repository;
+    let mut recipients = match key_file {
+        Some(path) => Unlock::IdentityFile(path.clone()).recipients()?,
+        None => Vec::new(),
     };
-    let store = place.repository.store.create()?;
-    Repository::create(Arc::from(store), &options)?;
+    recipients.extend(place.recipients.iter().cloned());
+    let sealed = !recipients.is_empty() || key_command.is_some();
+    let suite = if sealed { Suite::Aes256Gcm } else { Suite::None };
+    let options = CreateOptions { suite, recipients };
+    Repository::create_with(Arc::from(store.create()?), &options, key_command.as_ref())?;
     Ok(())
-}
-
-/// The file as `age-keygen` writes it, so that the `age` tool can use it too.
-fn key_text(pair: &KeyPair) -> String {
-    format!(
-        "# created: {}\n# public key: {}\n# pgproof: whoever has this file can read the backups; without it nobody can. Keep a copy elsewhere.\n{}\n",
-        Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"),
-        pair.recipient,
-        *pair.identity
-    )
-}
-
-/// The recipient that a key file names for itself.
-fn recipient_of(path: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
-    let named = text.lines().find_map(|line| line.trim().strip_prefix("# public key:"));
-    let named = named.with_context(|| format!("{} has no line `# public key: age1...`", path.display()))?;
-    Ok(parse_recipient(named)?.to_string())
 }
 
 fn config_text(args: &InitArgs, place: &Place) -> String {
@@ -120,21 +103,6 @@ fn config_text(args: &InitArgs, place: &Place) -> String {
     }
     let key_file = place.repository.key_file.as_ref().map(|path| path.display().to_string());
     add(Section::Repository, "key_file", key_file);
+    add(Section::Repository, "key_command", args.key_command.clone());
     render(REPOSITORY_NAME, &entries)
-}
-
-/// Writes a file that must not exist yet, durably.
-fn write_new(path: &Path, text: &str, mode: u32, owner: Owner) -> anyhow::Result<()> {
-    let fail = || format!("could not write {}", path.display());
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).with_context(fail)?;
-    }
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(fail)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(fail)?;
-    account::give(path, owner).with_context(fail)?;
-    if let Some(parent) = path.parent() {
-        fs::File::open(parent).and_then(|parent| parent.sync_all()).with_context(fail)?;
-    }
-    Ok(())
 }

@@ -9,6 +9,7 @@ use crate::fault::Refused;
 use crate::{instance, repository};
 use anyhow::Context as _;
 use pgproof_repo::Repository;
+use pgproof_repo::key::parse_recipient;
 use pgproof_server::privilege::act_as;
 use pgproof_server::{ConnectOptions, Facts, Instance, Owner, ServerError, Session, State};
 use pgproof_store::{StoreConfig, StoreError};
@@ -27,6 +28,8 @@ pub(crate) struct Place {
     /// As in `pgproof.toml`: a path or a URL.
     pub(crate) repository_text: String,
     pub(crate) repository: RepositoryConfig,
+    /// Who else is to open a new repository.
+    pub(crate) recipients: Vec<String>,
     pub(crate) config_file: PathBuf,
     pub(crate) config_exists: bool,
     configured_repository: Option<String>,
@@ -61,11 +64,12 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
         // Named again on the command line, it is still the file's, with the file's key unless another one is named.
         let key_named = args.repository.key_file.is_some();
         let key_file = if key_named { repository.key_file } else { known.key_file.clone() };
-        repository = RepositoryConfig { key_file, ..known.clone() };
+        let key_command = repository.key_command.or_else(|| known.key_command.clone());
+        repository = RepositoryConfig { key_file, key_command, ..known.clone() };
     }
     if args.no_encryption {
         repository.key_file = None;
-    } else if repository.key_file.is_none() && configured.is_none() {
+    } else if repository.key_file.is_none() && repository.key_command.is_none() && configured.is_none() {
         repository.key_file = Some(config_file.with_file_name(format!("{REPOSITORY_NAME}.key")));
     }
     let instance = instance::find(&config.instance)?;
@@ -78,6 +82,8 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
         )
         .into());
     }
+    let recipients = args.recipient.iter().map(|text| Ok(parse_recipient(text)?.to_string()));
+    let recipients = recipients.collect::<anyhow::Result<_>>()?;
     let repository_text = text_of(&repository, &flags);
     let configured_repository = match same_place {
         Some(_) => Some(repository_text.clone()),
@@ -89,6 +95,7 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
         configured_repository,
         instance,
         repository,
+        recipients,
         config_file,
         config_exists,
     })
@@ -155,6 +162,8 @@ pub(crate) fn observe(args: &InitArgs, place: &Place) -> anyhow::Result<(InitFac
             _ => None,
         },
         key_file: place.repository.key_file.clone(),
+        key_command: place.repository.key_command.is_some(),
+        recipients: place.recipients.clone(),
         restart: args.restart,
         replace_archive_command: args.replace_archive_command,
     };
@@ -192,7 +201,7 @@ fn repository_state(config: &RepositoryConfig, key_exists: bool) -> anyhow::Resu
         }
         Err(error) => return Err(error.into()),
     };
-    let unlock = match key_exists {
+    let unlock = match key_exists || config.key_command.is_some() {
         true => repository::unlock(config),
         false => pgproof_repo::Unlock::Nothing,
     };

@@ -10,6 +10,7 @@ mod databases;
 mod extract;
 mod help;
 mod init;
+mod keys;
 mod kills;
 mod prefetch;
 mod receive;

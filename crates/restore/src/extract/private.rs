@@ -13,7 +13,7 @@ use crate::start::{StartOptions, start};
 use pgproof_base::Progress;
 use pgproof_pg::MajorVersion;
 use pgproof_repo::BackupSummary;
-use pgproof_server::{ConnectOptions, Session};
+use pgproof_server::{ConnectOptions, Session, TlsOptions};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -67,6 +67,7 @@ pub(crate) fn run(
         // In every cluster.
         database: Some("template1".to_owned()),
         connection_string: None,
+        tls: TlsOptions::default(),
     };
     let options = StartOptions {
         connect: Some(connect.clone()),

@@ -70,14 +70,12 @@ impl Replication {
     /// # Errors
     /// [`ServerError::Connect`], [`ServerError::Parameters`].
     pub fn open(options: &ConnectOptions, application_name: &str) -> Result<Self, ServerError> {
-        let mut config = options.config()?;
+        let (mut config, tls) = options.config()?;
         config.application_name(application_name);
         let server = describe(&config);
         let limit = config.get_connect_timeout().copied().unwrap_or(COMMAND_TIMEOUT);
-        match Wire::open(&config, limit) {
-            Ok(wire) => Ok(Self { wire, server }),
-            Err(source) => Err(ServerError::Connect { server, source }),
-        }
+        let wire = tls.connect(&config, |security| Wire::open(&config, security, limit))?;
+        Ok(Self { wire, server })
     }
 
     /// Where it leads, for messages.
