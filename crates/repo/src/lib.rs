@@ -24,11 +24,13 @@ pub mod map;
 pub mod pack;
 mod parallel;
 pub mod record;
+pub mod repair;
 pub mod repository;
 pub mod retention;
 pub mod seal;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod transfer;
 pub mod verify;
 pub mod walobject;
 pub mod walset;

@@ -2,3 +2,4 @@
 
 pub(crate) mod high;
 pub(crate) mod low;
+pub(crate) mod transfer;

@@ -4,16 +4,17 @@ use super::observe::{Place, REPOSITORY_NAME};
 use super::plan::{InitPlan, Step};
 use crate::account;
 use crate::args::low::InitArgs;
+use crate::config::RepositoryConfig;
 use crate::config::definitions::Section;
 use crate::config::template::{Entry, render};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use pgproof_base::Progress;
 use pgproof_repo::key::{KeyPair, generate, parse_recipient};
-use pgproof_repo::{CreateOptions, Repository, Suite};
+use pgproof_repo::{CreateOptions, Repository, Suite, Unlock};
 use pgproof_server::settings::{self, Change};
 use pgproof_server::{Owner, Session};
-use pgproof_store::StoreConfig;
+use pgproof_store::{StoreConfig, StoreError};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -49,7 +50,7 @@ pub(crate) fn as_owner(place: &Place, plan: &InitPlan, progress: &dyn Progress) 
     let mut restart = false;
     for step in &plan.steps {
         match step {
-            Step::CreateRepository { .. } => create_repository(place)?,
+            Step::CreateRepository { .. } => create_repository(&place.repository)?,
             Step::Set { name, value, .. } => changes.push(Change::set(name, value)),
             Step::Restart { .. } => restart = true,
             Step::MakeKey { .. } | Step::WriteConfig { .. } => {}
@@ -66,12 +67,32 @@ pub(crate) fn as_owner(place: &Place, plan: &InitPlan, progress: &dyn Progress) 
     Ok(())
 }
 
-fn create_repository(place: &Place) -> anyhow::Result<()> {
-    let options = match &place.repository.key_file {
+/// Makes a repository that no server archives into, unless there is one: for `copy`. What is made belongs to `owner`.
+pub(crate) fn create_second(repository: &RepositoryConfig, owner: Option<Owner>) -> anyhow::Result<()> {
+    let found = repository.store.open().map(|store| Repository::open(Arc::from(store), &Unlock::Nothing));
+    match found {
+        Err(StoreError::NoRepository { .. }) | Ok(Err(pgproof_repo::Error::NotARepository { .. })) => {}
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Ok(()),
+    }
+    let owner = owner.unwrap_or_else(Owner::current);
+    if let Some(path) = repository.key_file.as_deref().filter(|path| !path.exists()) {
+        write_new(path, &key_text(&generate()), 0o600, owner)?;
+    }
+    if let StoreConfig::Directory(directory) = &repository.store {
+        account::create_dir_for(&directory.path, owner, 0o700)
+            .with_context(|| format!("could not create {}", directory.path.display()))?;
+    }
+    account::become_owner(owner)?;
+    create_repository(repository)
+}
+
+fn create_repository(repository: &RepositoryConfig) -> anyhow::Result<()> {
+    let options = match &repository.key_file {
         None => CreateOptions { suite: Suite::None, recipients: Vec::new() },
         Some(path) => CreateOptions { suite: Suite::Aes256Gcm, recipients: vec![recipient_of(path)?] },
     };
-    let store = place.repository.store.create()?;
+    let store = repository.store.create()?;
     Repository::create(Arc::from(store), &options)?;
     Ok(())
 }

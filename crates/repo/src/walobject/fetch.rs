@@ -74,6 +74,16 @@ impl SegmentReader {
         &self.index
     }
 
+    /// Where it lies.
+    pub(super) fn path(&self) -> &ObjectPath {
+        &self.path
+    }
+
+    /// The repository that it is read from.
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     /// Bytes of the object.
     pub fn stored_bytes(&self) -> u64 {
         self.size
@@ -153,6 +163,27 @@ impl SegmentReader {
         Ok(())
     }
 
+    /// Reads the content in order and hands on each chunk's payload too, as it was made when the segment was archived.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::read_chunks`].
+    pub(super) fn read_payloads(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let mut decoder = Decoder::new()?;
+        let (mut frame, mut raw) = (Vec::new(), Vec::new());
+        let store = self.repository.store();
+        for (number, (offset, length)) in self.index.offsets().enumerate() {
+            frame.resize(length as usize, 0);
+            store
+                .get_range(&self.path, offset, &mut frame)
+                .map_err(Error::store("read an archived segment"))?;
+            let payload = self
+                .open_chunk(number, &mut frame, &mut decoder, &mut raw)
+                .map_err(|malformed| malformed.in_object(self.path.as_str()))?;
+            each(payload, &raw)?;
+        }
+        Ok(())
+    }
+
     fn open_batch(
         &self,
         first: usize,
@@ -191,19 +222,19 @@ impl SegmentReader {
         })
     }
 
-    fn open_chunk(
+    fn open_chunk<'a>(
         &self,
         number: usize,
-        frame: &mut [u8],
+        frame: &'a mut [u8],
         decoder: &mut Decoder,
         raw: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<&'a [u8], Malformed> {
         let payload = self.sealer.open(Section::Content, number as u64, frame)?;
         decoder.decode(payload, CHUNK_BYTES, raw)?;
         if raw.len() != self.index.chunk_bytes(number) {
             return Err(Malformed::new("a chunk has another length than the segment asks for"));
         }
-        Ok(())
+        Ok(payload)
     }
 }
 
