@@ -81,3 +81,43 @@ pub(crate) fn open_both(
     let (written, read) = (open(&written)?, open(&read)?);
     Ok((config, written, read))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::high::Surroundings;
+    use crate::args::low::LowArgs;
+    use clap::Parser;
+    use std::collections::BTreeMap;
+
+    /// What a text means where `/backup/main` is configured as `main`, with its place, its key, or the code of the refusal.
+    fn chosen(text: &str, key_file: Option<&str>) -> (String, Option<String>) {
+        let low = LowArgs::try_parse_from(["pgproof", "copy", "--from", "a", "--to", "b"]).unwrap();
+        let surroundings = Surroundings {
+            environment: BTreeMap::new(),
+            current_directory: "/work".into(),
+            stdout_terminal: false,
+            stderr_terminal: false,
+        };
+        let context = Context::new(&low, surroundings);
+        let file = "[repository.main]\npath = \"/backup/main\"\nkey_file = \"/etc/main.key\"\n";
+        let file = Some(("/etc/pgproof.toml".into(), file.to_owned()));
+        let config = Config::from_text(file, Vec::new(), &BTreeMap::new(), &[]).unwrap();
+        match choose(Named { text, key_file: key_file.map(Path::new) }, &config, &context) {
+            Ok(chosen) => (chosen.store.describe(), chosen.key_file.map(|path| path.display().to_string())),
+            Err(error) => (crate::fault::Fault::new(&error).code, None),
+        }
+    }
+
+    #[test]
+    fn a_slash_makes_a_path_and_anything_else_is_a_configured_name() {
+        let main = || ("directory /backup/main".to_owned(), Some("/etc/main.key".to_owned()));
+        assert_eq!(chosen("main", None), main());
+        assert_eq!(chosen("/backup/main", None), main());
+        assert_eq!(chosen("file:///backup/main", None), main());
+        assert_eq!(chosen("main", Some("other.key")).1.as_deref(), Some("/work/other.key"));
+        assert_eq!(chosen("./main", None), ("directory /work/./main".to_owned(), None));
+        assert_eq!(chosen("s3://bucket/second", None), ("s3://bucket/second".to_owned(), None));
+        assert_eq!(chosen("second", None).0, "repository-unknown");
+    }
+}

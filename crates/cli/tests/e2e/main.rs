@@ -14,4 +14,5 @@ mod restore;
 mod s3;
 mod scene;
 mod status;
+mod transfer;
 mod versions;

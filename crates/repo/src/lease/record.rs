@@ -30,7 +30,7 @@ pub struct WriterRecord {
     pub bases: Vec<BackupId>,
     /// WAL that must stay.
     pub wal: Option<WalNeeded>,
-    /// The repository that the backup is copied from; nobody but another copy goes on with it.
+    /// The repository that the backup is copied from, and its manifest there; nobody but a copy from just there goes on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_from: Option<String>,
     /// Version of the revocation that publishing will replace: a copy that was revoked can be made anew.

@@ -140,7 +140,7 @@ impl WriterLease {
                         holder: lease.value.holder.clone(),
                     });
                 }
-                let is_this = lease.value.copied_from.is_some()
+                let is_this = lease.value.copied_from.as_ref() == Some(&copied_from)
                     && lease.value.over.as_deref() == over.as_ref().map(Version::as_str);
                 if !is_this {
                     return Err(gone(LEFT));

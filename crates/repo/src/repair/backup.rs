@@ -70,6 +70,12 @@ impl Mending<'_> {
             None => false,
         };
         let there = readable(Manifest::open(self.source, system, &objects.id()))?;
+        if let (Some(here), Some(there)) = (&here, &there)
+            && here.summary() != there.summary()
+        {
+            let reason = format!("the other repository holds another backup by the name {}", objects.id());
+            return Err(Error::Refused { operation: "heal a backup", reason });
+        }
         let content = match (&here, &there) {
             (Some(here), _) if is_whole => here,
             (_, Some(there)) => there,

@@ -44,6 +44,9 @@ fn origins(target: &Repository, source: &Repository, sides: &Sides) -> Result<BT
         let system = sides.source.system();
         let there = Manifest::open(source, system, &backup.id)?;
         let Some(here) = readable(Manifest::open(target, system, &backup.id))? else { continue };
+        if here.summary() != there.summary() {
+            continue;
+        }
         for (index, used) in here.packs().iter() {
             if let Ok(info) = there.packs().get(index)
                 && info.extents == used.info.extents

@@ -248,23 +248,31 @@ fn plan_backups(observed: &Observation, damaged: &Damaged, plan: &mut RepairPlan
             plan.hopeless.push(Hopeless { object: object(lost), seen, why });
         } else {
             let packs = bad.iter().map(object).collect();
-            let missing = !matches!(&own, None) && backup.sizes.manifest == 0;
-            let object = if own.is_some() { manifest } else { object(&bad[0]) };
+            let (object, missing) = match own {
+                Some(_) => (manifest, is_missing_state(&backup.state)),
+                None => (object(&bad[0]), !is_listed(here, &bad[0])),
+            };
             plan.heal.push(Heal { object, missing, kind: HealKind::Backup { backup: backup.id, packs } });
         }
     }
-    for (key, seen) in &damaged.packs {
+    for (key, seen) in damaged.packs.iter().filter(|(key, _)| !used.contains(key)) {
         let object = here.lineage.backup(key.0).pack(key.1).to_string();
-        match (used.contains(key), is_unclear(here, key.0)) {
-            (true, _) => {}
-            (false, false) => plan.remove.push(object),
-            (false, true) => plan.hopeless.push(Hopeless {
-                object,
-                seen: seen.clone(),
-                why: "whether a backup needs it is not known yet; run it again".to_owned(),
-            }),
+        if !is_unclear(here, key.0) {
+            plan.remove.push(object);
+        } else if !is_settled_by(plan, here) {
+            let why = "an unfinished backup, or one with an unreadable manifest, may need it".to_owned();
+            plan.hopeless.push(Hopeless { object, seen: seen.clone(), why });
         }
     }
+}
+
+fn is_listed(catalog: &LineageCatalog, key: &PackKey) -> bool {
+    catalog.packs.iter().any(|pack| (pack.backup, pack.number) == *key)
+}
+
+/// Whether the catalog did not find an object that a published backup has.
+fn is_missing_state(state: &BackupState) -> bool {
+    matches!(state, BackupState::Damaged { what } if what.ends_with("is missing"))
 }
 
 /// Whether an unfinished backup, or one whose manifest cannot be read, may refer to a pack below this name.
@@ -273,5 +281,18 @@ pub(super) fn is_unclear(catalog: &LineageCatalog, owner: BackupId) -> bool {
         BackupState::Running | BackupState::Interrupted { .. } => backup.id == owner,
         BackupState::Damaged { .. } => backup.summary.is_none(),
         _ => false,
+    })
+}
+
+/// Whether every manifest that cannot be read is written anew: then each damaged pack is replaced with it, or removed after it.
+fn is_settled_by(plan: &RepairPlan, catalog: &LineageCatalog) -> bool {
+    let is_healed = |id: BackupId| {
+        let healed = |heal: &Heal| matches!(&heal.kind, HealKind::Backup { backup, .. } if *backup == id);
+        plan.heal.iter().any(healed)
+    };
+    catalog.backups.iter().all(|backup| match backup.state {
+        BackupState::Running | BackupState::Interrupted { .. } => false,
+        BackupState::Damaged { .. } => backup.summary.is_some() || is_healed(backup.id),
+        _ => true,
     })
 }

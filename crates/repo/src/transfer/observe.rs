@@ -6,10 +6,14 @@ use crate::layout::{BackupId, Lineage, PackNumber};
 use crate::lease::LeaseTimes;
 use crate::manifest::{Manifest, PackTable};
 use crate::pack::PackInfo;
+use crate::parallel::try_map;
 use crate::repository::Repository;
 use crate::walset::{BackupSpan, WalSet};
 use pgproof_pg::SegmentName;
 use std::collections::BTreeMap;
+
+/// Requests at a time: each waits for a store, not for a core.
+const THREADS: usize = 8;
 
 /// A pack's name.
 pub(crate) type PackKey = (BackupId, PackNumber);
@@ -32,12 +36,20 @@ impl Sides {
         let catalog = |repository| LineageCatalog::read(repository, lineage, Scope::BackupsAndWal, times);
         let mut sides =
             Self { source: catalog(source)?, target: catalog(target)?, vouched: Vouched::default() };
-        for backup in sides.target.published().filter(|backup| backup.marked.is_none()) {
-            if sides.source.backup(backup.id).is_some_and(has_manifest) {
-                let from = Manifest::open(source, lineage.system(), &backup.id)?;
-                let to = Manifest::open(target, lineage.system(), &backup.id)?;
-                sides.vouched.add(backup.id, from.packs(), to.packs());
-            }
+        let unmarked = sides.target.published().filter(|backup| backup.marked.is_none());
+        let is_same = |here: &&CatalogBackup| {
+            let there = sides.source.backup(here.id);
+            there.is_some_and(|b| b.state == BackupState::Published && b.summary == here.summary)
+        };
+        let both: Vec<BackupId> = unmarked.filter(is_same).map(|backup| backup.id).collect();
+        let tables = try_map(&both, THREADS, |id| -> Result<_> {
+            let table = |repository| {
+                Manifest::open(repository, lineage.system(), id).map(|manifest| manifest.packs().clone())
+            };
+            Ok((*id, table(source)?, table(target)?))
+        })?;
+        for (id, here, there) in tables {
+            sides.vouched.add(id, &here, &there);
         }
         Ok(sides)
     }
@@ -53,11 +65,6 @@ impl Sides {
         });
         Some(WalSet::new(size, segments).with_histories(histories))
     }
-}
-
-/// Published, with a manifest that was read.
-fn has_manifest(backup: &CatalogBackup) -> bool {
-    backup.state == BackupState::Published
 }
 
 /// The packs of the source that the target holds, by whatever name, and the published backup that keeps each of them there.

@@ -17,7 +17,7 @@ use crate::repository::Repository;
 use crate::walobject::{Stored, reseal};
 use crate::{Error, Result, record, writer};
 use pgproof_base::{Bytes, Progress, Stage};
-use pgproof_pg::ArchiveName;
+use pgproof_pg::{ArchiveName, Lsn, TimelineId};
 use pgproof_store::{ObjectPath, PutMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -42,6 +42,7 @@ pub fn copy(
         let plan = plan(&sides, options);
         let Sides { source: here, vouched, .. } = sides;
         let mut copying = Copying {
+            wal: plan.wal.clone(),
             source,
             target,
             lineage,
@@ -129,6 +130,8 @@ struct Copying<'a> {
     here: LineageCatalog,
 
     vouched: Vouched,
+    /// All WAL that goes along, in reading order.
+    wal: Vec<WalObject>,
     /// WAL that was dealt with: what came of it.
     stored: Mutex<BTreeMap<ObjectPath, Dealt>>,
     /// While it is held, nothing that is being read is removed.
@@ -167,7 +170,7 @@ impl Copying<'_> {
         for backup in &plan.backups {
             backups.push(self.backup(backup)?);
         }
-        self.segments(&plan.wal)?;
+        self.segments(&self.wal)?;
         let epoch = self.epoch()?;
         Ok(self.report(plan, backups, epoch))
     }
@@ -181,6 +184,15 @@ impl Copying<'_> {
             self.deal(&object.path, stored)
         })
         .map(drop)
+    }
+
+    /// What goes along before a backup is published: so the windows of those before it have no gap up to it.
+    fn wal_up_to(&self, timeline: TimelineId, stop: Lsn) -> Vec<WalObject> {
+        let Some(listing) = &self.here.wal else { return Vec::new() };
+        let size = listing.set.segment_size();
+        let is_due =
+            |object: &&WalObject| object.segment.timeline == timeline && object.segment.start(size) < stop;
+        self.wal.iter().filter(is_due).cloned().collect()
     }
 
     /// Copies segments that were not dealt with before.
@@ -252,7 +264,7 @@ impl Copying<'_> {
             bases: layout.bases.iter().copied().collect(),
             wal: Some(WalNeeded { timeline: summary.timeline, from: summary.start_lsn }),
         };
-        let (objects, from) = (self.lineage.backup(plan.backup), self.source.id().to_string());
+        let (objects, from) = (self.lineage.backup(plan.backup), self.origin(plan.backup));
         let (lease, ground) = WriterLease::copy(self.target, objects, claim, from, self.options.times)?;
         for (index, info, bytes) in
             try_map(&layout.tasks, self.options.threads, |task| self.pack(plan.backup, task, ground))?
@@ -261,6 +273,7 @@ impl Copying<'_> {
             copied.packs += u64::from(bytes > 0);
             copied.bytes.0 += bytes;
         }
+        self.segments(&self.wal_up_to(summary.timeline, summary.stop_lsn))?;
         self.segments(&plan.needs)?;
         self.check_wal(plan)?;
         lease.check()?;
@@ -269,6 +282,13 @@ impl Copying<'_> {
         lease.publish(written.size, written.identity)?;
         self.vouched.add(plan.backup, manifest.packs(), &written.packs);
         Ok(())
+    }
+
+    /// What tells whether an interrupted copy gave its packs the same numbers: it was made by the very same manifest.
+    fn origin(&self, backup: BackupId) -> String {
+        let stated = self.here.backup(backup).and_then(|backup| backup.manifest);
+        let manifest = stated.map(|(_, identity)| identity.to_string()).unwrap_or_default();
+        format!("{} {manifest}", self.source.id())
     }
 
     /// Where each pack of a backup is or will be. Packs of its own keep their numbers; those of backups that are not in the target come

@@ -145,20 +145,14 @@ impl SegmentReader {
     ) -> Result<()> {
         let places: Vec<(u64, u32)> = self.index.offsets().collect();
         let mut first = 0;
-        while first < places.len() {
-            let mut end = first;
-            let mut bytes = 0;
-            while end < places.len() && (end == first || bytes + places[end].1 as usize <= READ_BYTES) {
-                bytes += places[end].1 as usize;
-                end += 1;
-            }
-            let mut stored = vec![0; bytes];
+        for batch in batches(&places) {
+            let mut stored = vec![0; batch.iter().map(|&(_, length)| length as usize).sum()];
             self.repository
                 .store()
-                .get_range(&self.path, places[first].0, &mut stored)
+                .get_range(&self.path, batch[0].0, &mut stored)
                 .map_err(Error::store("read an archived segment"))?;
-            self.open_batch(first, &places[first..end], stored, threads, each)?;
-            first = end;
+            self.open_batch(first, batch, stored, threads, each)?;
+            first += batch.len();
         }
         Ok(())
     }
@@ -169,17 +163,25 @@ impl SegmentReader {
     /// As [`SegmentReader::read_chunks`].
     pub(super) fn read_payloads(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         let mut decoder = Decoder::new()?;
-        let (mut frame, mut raw) = (Vec::new(), Vec::new());
-        let store = self.repository.store();
-        for (number, (offset, length)) in self.index.offsets().enumerate() {
-            frame.resize(length as usize, 0);
-            store
-                .get_range(&self.path, offset, &mut frame)
+        let (mut stored, mut raw) = (Vec::new(), Vec::new());
+        let places: Vec<(u64, u32)> = self.index.offsets().collect();
+        let mut number = 0;
+        for batch in batches(&places) {
+            stored.resize(batch.iter().map(|&(_, length)| length as usize).sum(), 0);
+            self.repository
+                .store()
+                .get_range(&self.path, batch[0].0, &mut stored)
                 .map_err(Error::store("read an archived segment"))?;
-            let payload = self
-                .open_chunk(number, &mut frame, &mut decoder, &mut raw)
-                .map_err(|malformed| malformed.in_object(self.path.as_str()))?;
-            each(payload, &raw)?;
+            let mut rest = stored.as_mut_slice();
+            for &(_, length) in batch {
+                let (frame, after) = rest.split_at_mut(length as usize);
+                let payload = self
+                    .open_chunk(number, frame, &mut decoder, &mut raw)
+                    .map_err(|malformed| malformed.in_object(self.path.as_str()))?;
+                each(payload, &raw)?;
+                rest = after;
+                number += 1;
+            }
         }
         Ok(())
     }
@@ -236,6 +238,22 @@ impl SegmentReader {
         }
         Ok(payload)
     }
+}
+
+/// Frames that are read with one request each: at least one, and no more bytes than [`READ_BYTES`].
+fn batches(places: &[(u64, u32)]) -> impl Iterator<Item = &[(u64, u32)]> {
+    let mut rest = places;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|&&(_, length)| {
+            bytes += length as usize;
+            bytes <= READ_BYTES
+        });
+        let count = fits.count().max(1);
+        let (batch, behind) = rest.split_at_checked(count)?;
+        rest = behind;
+        Some(batch)
+    })
 }
 
 /// The part of an object that its tail holds, if it does.
