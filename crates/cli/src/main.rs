@@ -18,6 +18,7 @@ mod printer;
 mod program;
 mod progress;
 mod repository;
+mod second;
 
 use args::high::{Context, Surroundings};
 use args::low::LowArgs;

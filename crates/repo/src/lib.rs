@@ -26,11 +26,13 @@ pub mod pack;
 mod parallel;
 pub mod recipients;
 pub mod record;
+pub mod repair;
 pub mod repository;
 pub mod retention;
 pub mod seal;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod transfer;
 pub mod verify;
 pub mod walobject;
 pub mod walset;

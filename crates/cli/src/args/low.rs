@@ -3,6 +3,7 @@
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
 use super::key::KeyCommand;
+use super::transfer::{CopyArgs, RepairArgs};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
@@ -75,6 +76,10 @@ pub(crate) enum LowCommand {
     Verify(VerifyArgs),
     /// Remove backups and WAL that the retention no longer wants
     Expire(ExpireArgs),
+    /// Copy backups and WAL into a second repository, which has keys of its own
+    Copy(CopyArgs),
+    /// Heal a repository from a second one that holds the same backups or WAL
+    Repair(RepairArgs),
     /// Keep a backup whatever the retention says
     Pin(PinArgs),
     /// Let the retention decide about a backup again

@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod completions;
 mod config;
+mod copy;
 mod expire;
 mod extract;
 mod init;
@@ -12,6 +13,7 @@ mod key;
 mod list;
 mod pin;
 mod receive;
+mod repair;
 mod resident;
 mod restore;
 mod restore_text;
@@ -44,6 +46,8 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Show(_) => "show",
         LowCommand::Verify(_) => "verify",
         LowCommand::Expire(_) => "expire",
+        LowCommand::Copy(_) => "copy",
+        LowCommand::Repair(_) => "repair",
         LowCommand::Pin(_) => "pin",
         LowCommand::Unpin(_) => "unpin",
         LowCommand::Key(Key::List(_)) => "key list",
@@ -77,6 +81,8 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Show(args) => show::show(args, context),
         LowCommand::Verify(args) => verify::verify(args, context),
         LowCommand::Expire(args) => expire::expire(args, context),
+        LowCommand::Copy(args) => copy::copy(args, context),
+        LowCommand::Repair(args) => repair::repair(args, context),
         LowCommand::Pin(args) => pin::pin(args, context),
         LowCommand::Unpin(args) => pin::unpin(args, context),
         LowCommand::Key(command) => key::key(command, context),

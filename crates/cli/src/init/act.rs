@@ -12,9 +12,9 @@ use anyhow::Context as _;
 use pgproof_base::Progress;
 use pgproof_repo::key::generate;
 use pgproof_repo::{CreateOptions, Repository, Suite, Unlock};
-use pgproof_server::Session;
 use pgproof_server::settings::{self, Change};
-use pgproof_store::StoreConfig;
+use pgproof_server::{Owner, Session};
+use pgproof_store::{StoreConfig, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(crate) fn as_owner(place: &Place, plan: &InitPlan, progress: &dyn Progress) 
     let mut restart = false;
     for step in &plan.steps {
         match step {
-            Step::CreateRepository { .. } => create_repository(place)?,
+            Step::CreateRepository { .. } => create_repository(&place.repository, &place.recipients)?,
             Step::Set { name, value, .. } => changes.push(Change::set(name, value)),
             Step::Restart { .. } => restart = true,
             Step::MakeKey { .. } | Step::WriteConfig { .. } => {}
@@ -63,16 +63,36 @@ pub(crate) fn as_owner(place: &Place, plan: &InitPlan, progress: &dyn Progress) 
     Ok(())
 }
 
-fn create_repository(place: &Place) -> anyhow::Result<()> {
-    let RepositoryConfig { store, key_file, key_command } = &place.repository;
-    let mut recipients = match key_file {
+/// Makes a repository that no server archives into, unless there is one: for `copy`. What is made belongs to `owner`.
+pub(crate) fn create_second(repository: &RepositoryConfig, owner: Option<Owner>) -> anyhow::Result<()> {
+    let found = repository.store.open().map(|store| Repository::open(Arc::from(store), &Unlock::Nothing));
+    match found {
+        Err(StoreError::NoRepository { .. }) | Ok(Err(pgproof_repo::Error::NotARepository { .. })) => {}
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Ok(()),
+    }
+    let owner = owner.unwrap_or_else(Owner::current);
+    if let Some(path) = repository.key_file.as_deref().filter(|path| !path.exists()) {
+        write_new(path, &key_text(&generate()), 0o600, owner)?;
+    }
+    if let StoreConfig::Directory(directory) = &repository.store {
+        account::create_dir_for(&directory.path, owner, 0o700)
+            .with_context(|| format!("could not create {}", directory.path.display()))?;
+    }
+    account::become_owner(owner)?;
+    create_repository(repository, &[])
+}
+
+fn create_repository(repository: &RepositoryConfig, recipients: &[String]) -> anyhow::Result<()> {
+    let RepositoryConfig { store, key_file, key_command } = repository;
+    let mut all = match key_file {
         Some(path) => Unlock::IdentityFile(path.clone()).recipients()?,
         None => Vec::new(),
     };
-    recipients.extend(place.recipients.iter().cloned());
-    let sealed = !recipients.is_empty() || key_command.is_some();
+    all.extend(recipients.iter().cloned());
+    let sealed = !all.is_empty() || key_command.is_some();
     let suite = if sealed { Suite::Aes256Gcm } else { Suite::None };
-    let options = CreateOptions { suite, recipients };
+    let options = CreateOptions { suite, recipients: all };
     Repository::create_with(Arc::from(store.create()?), &options, key_command.as_ref())?;
     Ok(())
 }

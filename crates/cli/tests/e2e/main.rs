@@ -19,4 +19,5 @@ mod restore;
 mod s3;
 mod scene;
 mod status;
+mod transfer;
 mod versions;

@@ -165,9 +165,15 @@ impl LineageCatalog {
         packs + manifests + self.wal.as_ref().map_or(0, |wal| wal.stored_bytes())
     }
 
-    /// The newest unpublished backup whose writer is dead: what it wrote can be used again.
+    /// The newest unpublished backup whose writer is dead: what it wrote can be used again. A copy is none of these: only its source
+    /// knows how it goes on.
     pub fn resumable(&self) -> Option<&CatalogBackup> {
-        let lapsed = |backup: &&CatalogBackup| matches!(backup.state, BackupState::Interrupted { .. });
+        let is_copy = |backup: &CatalogBackup| {
+            backup.lease.as_ref().is_some_and(|(_, lease)| lease.copied_from.is_some())
+        };
+        let lapsed = |backup: &&CatalogBackup| {
+            matches!(backup.state, BackupState::Interrupted { .. }) && !is_copy(backup)
+        };
         self.backups.iter().filter(lapsed).max_by_key(|backup| backup.touched)
     }
 }

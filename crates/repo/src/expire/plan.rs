@@ -106,7 +106,7 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
         backup.state == BackupState::Published && backup.pin.is_some() && backup.marked.is_some()
     };
     let unmark = catalog.backups.iter().filter(pinned).map(|backup| backup.id).collect();
-    let (mut packs, mut packs_kept) = packs(catalog, &gone, &revoke);
+    let (mut packs, mut packs_kept) = packs(catalog, &gone, &revoke, &holds);
     let locked = |pack: &PackObject| lock::holds(pack.stored, catalog.at, options.locked_for);
     if let Some(free) = packs.iter().filter_map(locked).max() {
         packs_kept = Some(format!("object lock holds packs that nothing uses, some of them until {free}"));
@@ -271,6 +271,7 @@ fn packs(
     catalog: &LineageCatalog,
     gone: &BTreeSet<BackupId>,
     revoke: &[Revocation],
+    holds: &Holds,
 ) -> (Vec<PackObject>, Option<String>) {
     let unreadable = |backup: &&CatalogBackup| {
         matches!(backup.state, BackupState::Damaged { .. })
@@ -289,7 +290,10 @@ fn packs(
     let own: BTreeSet<BackupId> = staying()
         .filter(|backup| {
             // What an unfinished backup wrote is its own; of one that is revoked in this run the next run removes it.
-            is_unfinished_and_live(backup) || revoke.iter().any(|revoked| revoked.backup == backup.id)
+            // What a repair wrote is not referred to before the manifest is.
+            is_unfinished_and_live(backup)
+                || holds.read.contains(&backup.id)
+                || revoke.iter().any(|revoked| revoked.backup == backup.id)
         })
         .map(|backup| backup.id)
         .collect();

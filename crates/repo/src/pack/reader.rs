@@ -144,18 +144,48 @@ impl PackReader {
             &mut |at, frame| {
                 let entry = &self.entries[at];
                 let read = self.read_frame(entry, frame, &mut decoder, &mut pages);
-                Ok(each(entry, read.map(|()| pages.as_slice())))
+                Ok(each(entry, read.map(|_| pages.as_slice())))
             },
         )
     }
 
-    fn read_frame(
+    /// Reads every extent in order and hands on its payload too, as it was made when the extent was written: for storing it elsewhere
+    /// without compressing it again.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] at the first extent that is not what was written; [`Error::Store`], and those of `each`.
+    pub(crate) fn read_payloads(
+        &self,
+        each: &mut dyn FnMut(&PackEntry, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut decoder = Decoder::new()?;
+        let mut pages = Vec::new();
+        let places: Vec<_> = self.entries.iter().map(PackEntry::place).collect();
+        let order: Vec<usize> = (0..places.len()).collect();
+        read_merged(
+            &**self.repository.store(),
+            &self.path,
+            &places,
+            &order,
+            &mut Vec::new(),
+            &mut |at, frame| {
+                let entry = &self.entries[at];
+                let payload = self
+                    .read_frame(entry, frame, &mut decoder, &mut pages)
+                    .map_err(|malformed| malformed.in_object(self.path.as_str()))?;
+                each(entry, payload, &pages)?;
+                Ok(ControlFlow::Continue(()))
+            },
+        )
+    }
+
+    fn read_frame<'a>(
         &self,
         entry: &PackEntry,
-        frame: &mut [u8],
+        frame: &'a mut [u8],
         decoder: &mut Decoder,
         pages: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<&'a [u8], Malformed> {
         let payload = self.sealer.open(Section::Content, entry.frame.into(), frame)?;
         decoder.decode(payload, EXTENT_BYTES_MAX, pages)?;
         if pages.len() != usize::from(entry.pages) * PAGE_BYTES {
@@ -164,6 +194,6 @@ impl PackReader {
         if self.repository.identity(pages) != entry.identity {
             return Err(Malformed::new("the pages of an extent are not those that its identity names"));
         }
-        Ok(())
+        Ok(payload)
     }
 }
