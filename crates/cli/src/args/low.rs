@@ -2,6 +2,7 @@
 //!
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
+use super::dump::{DumpArgs, LoadArgs};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
@@ -64,6 +65,10 @@ pub(crate) enum LowCommand {
     Archive(ArchiveCommand),
     /// Bring an instant back
     Restore(RestoreArgs),
+    /// Dump databases and roles with pg_dump, and store them like backups
+    Dump(DumpArgs),
+    /// Load a dump into a server with pg_restore
+    Load(LoadArgs),
     /// List backups and recovery windows
     List(ListArgs),
     /// Show everything about one backup

@@ -1,4 +1,5 @@
 //! Arguments in two stages: [`low`] is what was typed, [`high`] what it means.
 
+pub(crate) mod dump;
 pub(crate) mod high;
 pub(crate) mod low;

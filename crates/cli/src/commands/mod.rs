@@ -5,9 +5,12 @@ mod backup;
 mod check;
 mod completions;
 mod config;
+mod dump;
+mod dumps;
 mod expire;
 mod init;
 mod list;
+mod load;
 mod pin;
 mod receive;
 mod resident;
@@ -36,6 +39,8 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Archive(Archive::Receive(_)) => "archive receive",
         LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
         LowCommand::Restore(_) => "restore",
+        LowCommand::Dump(_) => "dump",
+        LowCommand::Load(_) => "load",
         LowCommand::List(_) => "list",
         LowCommand::Show(_) => "show",
         LowCommand::Verify(_) => "verify",
@@ -62,6 +67,8 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Archive(Archive::Receive(args)) => receive::archive_receive(args, context),
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
         LowCommand::Restore(args) => restore::restore(args, context),
+        LowCommand::Dump(args) => dump::dump(args, context),
+        LowCommand::Load(args) => load::load(args, context),
         LowCommand::List(_) => list::list(context),
         LowCommand::Show(args) => show::show(args, context),
         LowCommand::Verify(args) => verify::verify(args, context),

@@ -4,6 +4,7 @@ mod archive;
 mod backup;
 mod bad_input;
 mod check;
+mod dump;
 mod help;
 mod init;
 mod kills;

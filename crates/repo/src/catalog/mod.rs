@@ -90,7 +90,10 @@ pub struct LineageCatalog {
 /// # Errors
 /// [`Error::Store`].
 pub fn lineages(repository: &Repository) -> Result<Vec<Lineage>> {
-    Ok(all_lineages(repository)?.into_iter().filter(|lineage| lineage.content() == Content::Cluster).collect())
+    Ok(all_lineages(repository)?
+        .into_iter()
+        .filter(|lineage| lineage.content() == Content::Cluster)
+        .collect())
 }
 
 /// The lineages of dumps of a repository, by system identifier.

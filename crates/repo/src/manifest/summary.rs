@@ -156,6 +156,9 @@ pub struct DumpedDatabase {
     pub bytes: u64,
     /// How many files.
     pub files: u64,
+    /// Roles that something in it belongs to or is granted to.
+    #[serde(default)]
+    pub roles: Vec<String>,
     /// How it was made, for making it anew under another name.
     pub properties: DatabaseProperties,
 }

@@ -46,10 +46,7 @@ pub(super) fn check(
     for (_, used) in manifest.packs().iter() {
         let key = (used.info.backup, used.info.number);
         if packs.get(&key).and_then(|pack| pack.info).is_some_and(|info| info != used.info) {
-            check.wrong.push(format!(
-                "it describes another pack {} than there is",
-                used.info.path(lineage)
-            ));
+            check.wrong.push(format!("it describes another pack {} than there is", used.info.path(lineage)));
         }
     }
     for entry in manifest.files() {
