@@ -86,6 +86,7 @@ pub(crate) fn summary(cluster: &Cluster, report: &BackupReport, ending: Ending<'
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         labels: Default::default(),
+        dump: None,
     }
 }
 

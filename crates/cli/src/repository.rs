@@ -5,7 +5,7 @@ use crate::config::{Config, RepositoryConfig};
 use crate::fault::Refused;
 use anyhow::Context as _;
 use pgproof_pg::SystemIdentifier;
-use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, lineages};
+use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, dump_lineages, lineages};
 use pgproof_repo::lease::LeaseTimes;
 use pgproof_repo::{BackupId, Lineage, Repository, Unlock};
 use std::sync::Arc;
@@ -50,11 +50,37 @@ pub(crate) fn open_configured(context: &Context) -> anyhow::Result<(Config, Repo
 
 /// Reads the catalogs of all lineages.
 pub(crate) fn catalogs(repository: &Repository, scope: Scope) -> anyhow::Result<Vec<LineageCatalog>> {
+    read_all(repository, lineages(repository)?, scope)
+}
+
+/// Reads the catalogs of all dumps.
+pub(crate) fn dump_catalogs(repository: &Repository, scope: Scope) -> anyhow::Result<Vec<LineageCatalog>> {
+    read_all(repository, dump_lineages(repository)?, scope)
+}
+
+fn read_all(
+    repository: &Repository,
+    lineages: Vec<Lineage>,
+    scope: Scope,
+) -> anyhow::Result<Vec<LineageCatalog>> {
     let read = |lineage: Lineage| LineageCatalog::read(repository, lineage, scope, LeaseTimes::default());
-    lineages(repository)?
+    lineages
         .into_iter()
         .map(|lineage| read(lineage).with_context(|| format!("could not read system {}", lineage.system())))
         .collect()
+}
+
+/// What a person named, for commands that do the same to backups and dumps: a backup, else a dump of this name.
+pub(crate) fn with_dumps(
+    repository: &Repository,
+    mut catalogs: Vec<LineageCatalog>,
+    named: &str,
+) -> anyhow::Result<Vec<LineageCatalog>> {
+    // `latest` is a backup: what may be restored is asked for more often.
+    if named != "latest" {
+        catalogs.extend(dump_catalogs(repository, Scope::Backups)?);
+    }
+    Ok(catalogs)
 }
 
 /// The catalog whose newest backup is the newest of all; none when there is no backup.

@@ -172,6 +172,7 @@ fn summary(backup: BackupId) -> Result<BackupSummary, Box<dyn Error>> {
         tool_version: "0".to_owned(),
         host: "example".to_owned(),
         labels: BTreeMap::new(),
+        dump: None,
     })
 }
 

@@ -44,7 +44,7 @@ pub use codec::{Codec, Decoder, Encoder};
 pub use error::{Error, Malformed, Result};
 pub use key::Unlock;
 pub use key_command::KeyCommand;
-pub use layout::{BackupId, BackupObjects, Lineage, PackNumber};
+pub use layout::{BackupId, BackupObjects, Content, Lineage, PackNumber};
 pub use manifest::{BackupSummary, FileEntry, FileKind, Manifest, ManifestInfo, ManifestWriter, PackTable};
 pub use map::{EXTENT_PAGES_MAX, ExtentPlace, ExtentRef, FileMap, PAGE_BYTES, PackIndex, blocks_of};
 pub use pack::{ExtentReader, PackEntry, PackInfo, PackPiece, PackReader, PackWriter, PieceIdentities};

@@ -81,6 +81,7 @@ pub(crate) fn summary() -> BackupSummary {
         tool_version: "0".to_owned(),
         host: "here".to_owned(),
         labels: BTreeMap::new(),
+        dump: None,
     }
 }
 

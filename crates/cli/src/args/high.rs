@@ -162,6 +162,15 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
             found.processes(args.processes);
         }
+        LowCommand::Dump(args) => {
+            found.instance(args.server.pgdata.as_deref());
+            found.repository(&args.repository);
+            found.text(Section::Backup, "compression", "--compression", args.compression.as_deref());
+        }
+        LowCommand::Load(args) => {
+            found.instance(args.server.pgdata.as_deref());
+            found.repository(&args.repository);
+        }
         LowCommand::List(args) => found.repository(&args.repository),
         LowCommand::Show(args) => found.repository(&args.repository),
         LowCommand::Verify(args) => {

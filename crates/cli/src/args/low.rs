@@ -2,6 +2,7 @@
 //!
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
+use super::dump::{DumpArgs, LoadArgs};
 use super::key::KeyCommand;
 use super::transfer::{CopyArgs, RepairArgs};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -68,6 +69,10 @@ pub(crate) enum LowCommand {
     Restore(RestoreArgs),
     /// Bring one table of an instant back, as a dump or beside the live one
     Extract(ExtractArgs),
+    /// Dump databases and roles with pg_dump, and store them like backups
+    Dump(DumpArgs),
+    /// Load a dump into a server with pg_restore
+    Load(LoadArgs),
     /// List backups and recovery windows
     List(ListArgs),
     /// Show everything about one backup

@@ -1,5 +1,6 @@
 //! `pgproof expire`: removes what the retention no longer wants.
 
+use super::verify::lineage_title;
 use crate::args::high::Context;
 use crate::args::low::ExpireArgs;
 use crate::config::{RetentionConfig, parse_duration};
@@ -46,8 +47,9 @@ pub(crate) fn expire(args: &ExpireArgs, context: &Context) -> anyhow::Result<Exi
     }
     let catalogs = repository::catalogs(&repository, Scope::BackupsAndWal)?;
     let newest = repository::newest(&catalogs).map(LineageCatalog::system);
+    let dumps = repository::dump_catalogs(&repository, Scope::Backups)?;
     let mut lineages = Vec::new();
-    for catalog in &catalogs {
+    for catalog in catalogs.iter().chain(&dumps) {
         let superseded = newest.is_some_and(|newest| newest != catalog.system());
         lineages.push(if args.dry_run {
             LineageExpired::Planned(Box::new(plan_expire(catalog, &options, superseded)))
@@ -128,7 +130,7 @@ impl Report for Expired {
 }
 
 fn render_plan(page: &mut Page, plan: &ExpirePlan) {
-    page.heading(format!("system {}", plan.system));
+    page.heading(format!("{} {}", lineage_title(plan.content), plan.system));
     for kept in &plan.retention.keep {
         let reasons: Vec<_> = kept.reasons.iter().map(keep_reason).collect();
         page.line(format!("  keep    {}  {}", kept.backup, reasons.join(", ")));

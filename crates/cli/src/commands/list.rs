@@ -1,5 +1,6 @@
 //! `pgproof list`: backups in every state, and the instants that can be brought back.
 
+use super::dumps::{self, DumpsReport};
 use crate::args::high::Context;
 use crate::exit::Exit;
 use crate::printer::{Align, Page, Report, Table, show_time};
@@ -24,6 +25,8 @@ struct ListReport {
     repository: String,
     encrypted: bool,
     lineages: Vec<LineageReport>,
+    /// Dumps, by system.
+    dumps: Vec<DumpsReport>,
 }
 
 /// What it holds of one system.
@@ -78,11 +81,13 @@ struct SummaryLine {
 pub(crate) fn list(context: &Context) -> anyhow::Result<Exit> {
     let (_, repository) = repository::open_configured(context)?;
     let catalogs = repository::catalogs(&repository, Scope::BackupsAndWal)?;
+    let dumps = repository::dump_catalogs(&repository, Scope::Backups)?;
     let lineages = catalogs.iter().map(|catalog| lineage_report(&repository, catalog));
     let report = ListReport {
         repository: repository.store().describe(),
         encrypted: repository.suite() != Suite::None,
         lineages: lineages.collect::<anyhow::Result<_>>()?,
+        dumps: dumps.iter().map(dumps::report).collect(),
     };
     context.printer.report("list", &report)?;
     Ok(Exit::Done)
@@ -148,11 +153,14 @@ impl Report for ListReport {
     fn render(&self, page: &mut Page) {
         let sealed = if self.encrypted { "encrypted" } else { "not encrypted" };
         page.line(format!("{}, {sealed}", self.repository));
-        if self.lineages.is_empty() {
+        if self.lineages.is_empty() && self.dumps.is_empty() {
             page.line("it holds nothing yet");
         }
         for lineage in &self.lineages {
             lineage.render(page);
+        }
+        for dumps in &self.dumps {
+            dumps.render(page);
         }
     }
 }
@@ -219,6 +227,7 @@ impl BackupLine {
         let kind = summary.map_or("", |summary| match summary.kind {
             BackupKind::Full => "full",
             BackupKind::Incremental => "incremental",
+            BackupKind::Dump => "dump",
         });
         vec![
             self.id.to_string(),

@@ -6,11 +6,14 @@ mod check;
 mod completions;
 mod config;
 mod copy;
+mod dump;
+mod dumps;
 mod expire;
 mod extract;
 mod init;
 mod key;
 mod list;
+mod load;
 mod pin;
 mod receive;
 mod repair;
@@ -42,6 +45,8 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
         LowCommand::Restore(_) => "restore",
         LowCommand::Extract(_) => "extract",
+        LowCommand::Dump(_) => "dump",
+        LowCommand::Load(_) => "load",
         LowCommand::List(_) => "list",
         LowCommand::Show(_) => "show",
         LowCommand::Verify(_) => "verify",
@@ -77,6 +82,8 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
         LowCommand::Restore(args) => restore::restore(args, context),
         LowCommand::Extract(args) => extract::extract_table(args, context),
+        LowCommand::Dump(args) => dump::dump(args, context),
+        LowCommand::Load(args) => load::load(args, context),
         LowCommand::List(_) => list::list(context),
         LowCommand::Show(args) => show::show(args, context),
         LowCommand::Verify(args) => verify::verify(args, context),

@@ -22,6 +22,7 @@ struct PinReport {
 pub(crate) fn pin(args: &PinArgs, context: &Context) -> anyhow::Result<Exit> {
     let (_, repository) = repository::open_configured(context)?;
     let catalogs = repository::catalogs(&repository, Scope::Backups)?;
+    let catalogs = repository::with_dumps(&repository, catalogs, &args.backup)?;
     let (catalog, backup) = repository::find_published(&catalogs, &args.backup)?;
     if backup.marked.is_some() {
         let message = format!("backup {} is marked for removal already", backup.id);
@@ -37,6 +38,7 @@ pub(crate) fn pin(args: &PinArgs, context: &Context) -> anyhow::Result<Exit> {
 pub(crate) fn unpin(args: &UnpinArgs, context: &Context) -> anyhow::Result<Exit> {
     let (_, repository) = repository::open_configured(context)?;
     let catalogs = repository::catalogs(&repository, Scope::Backups)?;
+    let catalogs = repository::with_dumps(&repository, catalogs, &args.backup)?;
     let (catalog, backup) = repository::find(&catalogs, &args.backup)?;
     repository.store().delete(&catalog.lineage.backup(backup.id).pin())?;
     context.printer.report("unpin", &PinReport { backup: backup.id, pinned: false, reason: None })?;

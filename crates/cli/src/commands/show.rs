@@ -1,5 +1,6 @@
 //! `pgproof show`: everything that is known about one backup.
 
+use super::dumps;
 use super::list::show_version;
 use crate::args::high::Context;
 use crate::args::low::ShowArgs;
@@ -26,6 +27,7 @@ struct ShowReport {
 pub(crate) fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<Exit> {
     let (_, repository) = repository::open_configured(context)?;
     let catalogs = repository::catalogs(&repository, Scope::Backups)?;
+    let catalogs = repository::with_dumps(&repository, catalogs, &args.backup)?;
     let (_, backup) = repository::find(&catalogs, &args.backup)?;
     context.printer.report("show", &report(backup))?;
     Ok(Exit::Done)
@@ -43,7 +45,8 @@ fn report(backup: &CatalogBackup) -> ShowReport {
 
 impl Report for ShowReport {
     fn render(&self, page: &mut Page) {
-        page.heading(format!("backup {}", self.id));
+        let is_dump = self.summary.as_ref().is_some_and(|summary| summary.dump.is_some());
+        page.heading(format!("{} {}", if is_dump { "dump" } else { "backup" }, self.id));
         page.field("state", repository::describe(&self.state));
         if let Some(pin) = &self.pin {
             page.field("pinned", format!("by {}: {}", pin.by.host, pin.why));
@@ -55,6 +58,9 @@ impl Report for ShowReport {
             "stored",
             format!("{} with what it shares, {} alone", Bytes(self.sizes.stored), Bytes(self.sizes.unique)),
         );
+        if let Some(dump) = &summary.dump {
+            return dumps::render_contents(page, dump);
+        }
         render_checks(page, summary);
         render_contents(page, summary);
     }
@@ -63,6 +69,7 @@ impl Report for ShowReport {
 fn render_times(page: &mut Page, summary: &BackupSummary) {
     match (summary.kind, summary.base) {
         (BackupKind::Full, _) => page.field("kind", "full"),
+        (BackupKind::Dump, _) => page.field("kind", "dump, by pg_dump; loads alone"),
         (BackupKind::Incremental, Some(base)) => {
             page.field("kind", format!("incremental since {base}; restores alone"))
         }
@@ -72,8 +79,10 @@ fn render_times(page: &mut Page, summary: &BackupSummary) {
     page.field("server", format!("PostgreSQL {} on {}", show_version(summary.server_version), summary.host));
     page.field("data directory", &summary.data_directory.path);
     page.field("taken", format!("{} to {}", show_time(summary.started), show_time(summary.stopped)));
-    page.field("consistent at", format!("{} on timeline {}", summary.stop_lsn, summary.timeline));
-    page.field("replay from", summary.start_lsn);
+    if summary.dump.is_none() {
+        page.field("consistent at", format!("{} on timeline {}", summary.stop_lsn, summary.timeline));
+        page.field("replay from", summary.start_lsn);
+    }
     page.field("taken by", format!("pgproof {}", summary.tool_version));
 }
 

@@ -263,7 +263,7 @@ fn published(repository: &Repository, found: &Found, backup: &mut CatalogBackup)
             false => BackupState::Damaged { what: "its manifest is missing".to_owned() },
         });
     }
-    let manifest = match Manifest::open(repository, found.backup.lineage().system(), &backup.id) {
+    let manifest = match Manifest::open(repository, found.backup.lineage(), &backup.id) {
         Ok(manifest) => manifest,
         Err(error) if error.is_unreadable() => return Ok(BackupState::Damaged { what: error.to_string() }),
         Err(error) => return Err(error),

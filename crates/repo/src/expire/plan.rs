@@ -2,7 +2,8 @@
 
 use super::{ExpireOptions, lock};
 use crate::catalog::{BackupState, CatalogBackup, Lapse, LineageCatalog, PackObject};
-use crate::layout::{BackupId, PackNumber};
+use crate::layout::{BackupId, Content, PackNumber};
+use crate::manifest::summary::DumpSelection;
 use crate::retention::{
     BackupFacts, LineageFacts, LineagePlan, WalKeep, WalNeed, WalPlan, plan_lineage, wal_needs, wal_plan,
 };
@@ -11,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use pgproof_base::Bytes;
 use pgproof_pg::SystemIdentifier;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// An unfinished backup whose writer is dead, to be declared void.
@@ -50,6 +51,8 @@ pub struct Waiting {
 pub struct ExpirePlan {
     /// The lineage.
     pub system: SystemIdentifier,
+    /// Whether it holds backups of the cluster or dumps.
+    pub content: Content,
     /// The store's clock when the facts were taken.
     pub at: Timestamp,
     /// Which backups stay and which go, with the reasons.
@@ -97,7 +100,7 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
         backups: catalog.published().filter_map(|backup| facts(backup, &holds)).collect(),
         superseded,
     };
-    let retention = plan_lineage(&options.policy, &facts, catalog.at);
+    let retention = plan_retention(catalog, options, &facts);
     let (sweep, waiting) = sweeps(catalog, options, &holds);
     let revoke = revocations(catalog);
     let mark = marks(catalog, &retention);
@@ -123,6 +126,7 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
     let drops_lineage = drops_lineage && packs_kept.is_none() && wal.remove == wanted;
     ExpirePlan {
         system: catalog.system(),
+        content: catalog.lineage.content(),
         at: catalog.at,
         retention,
         revoke,
@@ -136,6 +140,30 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
         wal,
         drops_lineage,
     }
+}
+
+/// Dumps of different selections are judged apart: whoever dumps one table every hour still wants the newest dump of everything.
+fn plan_retention(catalog: &LineageCatalog, options: &ExpireOptions, facts: &LineageFacts) -> LineagePlan {
+    if catalog.lineage.content() == Content::Cluster {
+        return plan_lineage(&options.policy, facts, catalog.at);
+    }
+    let mut selections: BTreeMap<DumpSelection, Vec<BackupFacts>> = BTreeMap::new();
+    for dump in &facts.backups {
+        let summary = catalog.backup(dump.backup).and_then(|backup| backup.summary.as_ref());
+        let selection = summary.and_then(|summary| summary.dump.as_ref()).map(|dump| dump.selection.clone());
+        selections.entry(selection.unwrap_or_default()).or_default().push(dump.clone());
+    }
+    let mut plan =
+        LineagePlan { system: facts.system, keep: Vec::new(), remove: Vec::new(), notes: Vec::new() };
+    for backups in selections.into_values() {
+        let facts = LineageFacts { backups, ..facts.clone() };
+        let mut one = plan_lineage(&options.policy, &facts, catalog.at);
+        plan.keep.append(&mut one.keep);
+        plan.remove.append(&mut one.remove);
+        one.notes.retain(|note| !plan.notes.contains(note));
+        plan.notes.append(&mut one.notes);
+    }
+    plan
 }
 
 /// Backups that live leases name.

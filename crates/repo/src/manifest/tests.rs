@@ -61,6 +61,7 @@ pub(crate) fn summary() -> BackupSummary {
         tool_version: "0.1.0".to_owned(),
         host: "db1".to_owned(),
         labels: BTreeMap::new(),
+        dump: None,
     }
 }
 

@@ -13,7 +13,6 @@ use crate::map::blocks_of;
 use crate::repository::Repository;
 use crate::seal::{ContentId, IdentityHasher, ObjectKind, Salt, Sealer, Section};
 use crate::{Error, Malformed, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::{ObjectPath, ObjectWriter, PutMode};
 
 /// A manifest that was written. What a backup's outcome says of it.
@@ -62,8 +61,8 @@ impl ManifestWriter {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub fn create(repository: &Repository, system: SystemIdentifier, backup: &BackupId) -> Result<Self> {
-        let path = Lineage::new(system).backup(*backup).manifest();
+    pub fn create(repository: &Repository, lineage: impl Into<Lineage>, backup: &BackupId) -> Result<Self> {
+        let path = lineage.into().backup(*backup).manifest();
         let object = repository.store().writer(&path).map_err(Error::store("begin a manifest"))?;
         let salt = Salt::random();
         let mut writer = Self {

@@ -11,7 +11,6 @@ use crate::map::PAGE_BYTES;
 use crate::repository::Repository;
 use crate::seal::{Sealer, Section};
 use crate::{Error, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::ObjectPath;
 use std::ops::ControlFlow;
 
@@ -35,10 +34,10 @@ impl PackReader {
     /// [`Error::Store`]. Objects with other names are passed over: `verify` reports those.
     pub fn list(
         repository: &Repository,
-        system: SystemIdentifier,
+        lineage: impl Into<Lineage>,
         backup: &BackupId,
     ) -> Result<Vec<PackNumber>> {
-        let dir = Lineage::new(system).backup(*backup).packs_dir();
+        let dir = lineage.into().backup(*backup).packs_dir();
         let objects = repository.store().list(Some(&dir), None).map_err(Error::store("list packs"))?;
         let mut numbers: Vec<PackNumber> =
             objects.iter().filter_map(|object| object.path.name().parse().ok()).collect();
@@ -52,11 +51,11 @@ impl PackReader {
     /// [`Error::Missing`] when there is no such pack, [`Error::Damaged`] when its index is not what was written.
     pub fn open(
         repository: &Repository,
-        system: SystemIdentifier,
+        lineage: impl Into<Lineage>,
         backup: &BackupId,
         number: PackNumber,
     ) -> Result<Self> {
-        let path = Lineage::new(system).backup(*backup).pack(number);
+        let path = lineage.into().backup(*backup).pack(number);
         let damaged = |malformed: Malformed| malformed.in_object(path.as_str());
         let store = repository.store();
         let (mut tail, size) = store.get_tail(&path, TAIL_BYTES).map_err(|source| {

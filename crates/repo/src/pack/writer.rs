@@ -9,7 +9,6 @@ use crate::repository::Repository;
 use crate::seal::{ContentId, Salt, Sealer, Section};
 use crate::wire::put_varint;
 use crate::{Error, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::{ObjectPath, ObjectWriter, PutMode};
 use std::ops::Range;
 
@@ -54,11 +53,11 @@ impl PackWriter {
     /// [`Error::Store`].
     pub fn create(
         repository: &Repository,
-        system: SystemIdentifier,
+        lineage: impl Into<Lineage>,
         backup: &BackupId,
         number: PackNumber,
     ) -> Result<Self> {
-        let path = Lineage::new(system).backup(*backup).pack(number);
+        let path = lineage.into().backup(*backup).pack(number);
         let object = repository.store().writer(&path).map_err(Error::store("begin a pack"))?;
         let salt = Salt::random();
         let mut pending = Vec::with_capacity(2 * FLUSH_BYTES);

@@ -236,5 +236,6 @@ fn summary(id: BackupId, spec: &Spec) -> BackupSummary {
         tool_version: "0.1.0".into(),
         host: "test".into(),
         labels: BTreeMap::new(),
+        dump: None,
     }
 }

@@ -139,5 +139,6 @@ pub(crate) fn summary() -> BackupSummary {
         tool_version: "0.1.0".to_owned(),
         host: "db1".to_owned(),
         labels: BTreeMap::from([("ticket".to_owned(), "42".to_owned())]),
+        dump: None,
     }
 }

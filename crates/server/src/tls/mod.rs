@@ -245,6 +245,24 @@ impl Tls {
         Ok(Security::Tls(Secure { client, required: way == Way::Required, name }))
     }
 
+    /// The same for a program that uses libpq: parameters of a connection string.
+    pub(crate) fn parameters(&self) -> Vec<(&'static str, String)> {
+        let TlsOptions { sslmode: _, sslrootcert, sslcert, sslkey, channel_binding } = &self.options;
+        let path = |path: &PathBuf| path.display().to_string();
+        let given = [
+            ("sslrootcert", sslrootcert.clone()),
+            ("sslcert", sslcert.as_ref().map(path)),
+            ("sslkey", sslkey.as_ref().map(path)),
+            (
+                "channel_binding",
+                channel_binding.map(|chosen| ChannelBinding::NAMES[chosen as usize].to_owned()),
+            ),
+        ];
+        let mode = ("sslmode", SslMode::NAMES[self.mode as usize].to_owned());
+        let given = given.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        std::iter::once(mode).chain(given).collect()
+    }
+
     /// Connects by each way in turn, until one leads to the server.
     pub(crate) fn connect<T>(
         &self,
