@@ -3,10 +3,11 @@
 //! PostgreSQL's own wait (`pg_backup_stop(wait_for_archive => true)`) looks once a second and believes the archiver. This one looks
 //! into the repository itself, so a backup is published only when the WAL that makes it consistent is really there.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Role};
 use crate::error::BackupError;
-use pgproof_base::human_duration;
-use pgproof_pg::{Lsn, SegmentName, TimelineId};
+use crate::standby::{self, WalSwitch};
+use pgproof_base::{Progress, human_duration};
+use pgproof_pg::{Lsn, SegmentName, SegmentNumber, TimelineId, WalSegmentSize};
 use pgproof_repo::{Lineage, Repository};
 use pgproof_server::Facts;
 use std::thread;
@@ -17,27 +18,66 @@ use std::time::{Duration, Instant};
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
-/// Waits for every segment from `start` to `stop`.
+/// WAL that a backup cannot be restored without.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NeededWal {
+    /// Its timeline.
+    pub(crate) timeline: TimelineId,
+    /// From here
+    pub(crate) start: Lsn,
+    /// up to here.
+    pub(crate) stop: Lsn,
+}
+
+/// How long the archive is waited for, and what was done to hasten it.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    limit: Duration,
+    /// On the standby's primary; `None` as long as nothing had to be waited for.
+    switch: Option<WalSwitch>,
+    is_told: bool,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, switch: None, is_told: false }
+    }
+}
+
+/// Whoever waits longer than this is told for what.
+const TELL_AFTER: Duration = Duration::from_secs(3);
+
+/// Waits for every segment.
 pub(crate) fn wait(
     repository: &Repository,
     cluster: &mut Cluster,
-    timeline: TimelineId,
-    start: Lsn,
-    stop: Lsn,
-    limit: Duration,
+    needed: NeededWal,
+    patience: &mut Patience,
+    progress: &dyn Progress,
 ) -> Result<(), BackupError> {
     let began = Instant::now();
     let lineage = Lineage::new(cluster.facts.system_identifier);
     let size = cluster.facts.wal_segment_size;
-    for name in segments(timeline, start, stop, cluster) {
-        while !is_archived(repository, &lineage, name, cluster)? {
-            if began.elapsed() >= limit {
-                return Err(BackupError::WalNotArchived {
-                    segment: name.file_name(size),
-                    stop,
-                    waited: human_duration(began.elapsed()),
-                    archiver: archiver_words(cluster),
-                });
+    for name in segments(needed, size) {
+        while !is_archived(repository, &lineage, name, size)? {
+            let segment = name.file_name(size);
+            if let Role::Standby { primary } = &cluster.role
+                && patience.switch.is_none()
+            {
+                patience.switch = Some(standby::switch_wal(primary.as_ref(), &cluster.facts));
+            }
+            if began.elapsed() >= patience.limit {
+                return Err(not_archived(
+                    cluster,
+                    segment,
+                    needed.stop,
+                    began.elapsed(),
+                    patience.switch.take(),
+                ));
+            }
+            if began.elapsed() >= TELL_AFTER && !std::mem::replace(&mut patience.is_told, true) {
+                let hint = patience.switch.as_ref().map_or("", WalSwitch::hint);
+                progress.note(&tell(&segment, hint));
             }
             thread::sleep((began.elapsed() / 10).clamp(PAUSE_MIN, PAUSE_MAX));
         }
@@ -45,26 +85,39 @@ pub(crate) fn wait(
     Ok(())
 }
 
-/// Names of the segments that hold WAL from `start` up to `stop`.
-fn segments(
-    timeline: TimelineId,
-    start: Lsn,
+fn tell(segment: &str, hint: &str) -> String {
+    let waiting = format!("waiting for WAL segment {segment} to be archived");
+    if hint.is_empty() { waiting } else { format!("{waiting}: {hint}") }
+}
+
+fn not_archived(
+    cluster: &mut Cluster,
+    segment: String,
     stop: Lsn,
-    cluster: &Cluster,
-) -> impl Iterator<Item = SegmentName> + use<> {
-    let size = cluster.facts.wal_segment_size;
-    let last = stop.previous_segment(size).0;
-    (start.segment(size).0..=last)
-        .map(move |number| SegmentName::new(timeline, pgproof_pg::SegmentNumber(number)))
+    waited: Duration,
+    switch: Option<WalSwitch>,
+) -> BackupError {
+    let waited = human_duration(waited);
+    match switch {
+        Some(switch) => BackupError::StandbyWalNotArchived { segment, stop, waited, switch },
+        None => BackupError::WalNotArchived { segment, stop, waited, archiver: archiver_words(cluster) },
+    }
+}
+
+/// Names of the segments that hold it.
+fn segments(needed: NeededWal, size: WalSegmentSize) -> impl Iterator<Item = SegmentName> {
+    let last = needed.stop.previous_segment(size).0;
+    (needed.start.segment(size).0..=last)
+        .map(move |number| SegmentName::new(needed.timeline, SegmentNumber(number)))
 }
 
 fn is_archived(
     repository: &Repository,
     lineage: &Lineage,
     name: SegmentName,
-    cluster: &Cluster,
+    size: WalSegmentSize,
 ) -> Result<bool, BackupError> {
-    let path = lineage.segment(name, cluster.facts.wal_segment_size);
+    let path = lineage.segment(name, size);
     let found = repository.store().head(&path).map_err(|source| BackupError::Repo {
         operation: "look for archived WAL",
         source: pgproof_repo::Error::Store { operation: "look for archived WAL", source },

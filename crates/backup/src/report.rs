@@ -63,6 +63,8 @@ pub struct BackupReport {
     pub gaps: Vec<String>,
     /// An interrupted backup was continued.
     pub resumed: bool,
+    /// Whether the files are a standby's.
+    pub from_standby: bool,
     /// Timeline of the backup.
     pub timeline: TimelineId,
     /// Where recovery begins.

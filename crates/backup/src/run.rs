@@ -5,13 +5,14 @@
 //! manifest, and the one write that makes the backup exist. A failure anywhere leaves packs that the next run uses again, and no
 //! backup.
 
+use crate::archive::{NeededWal, Patience};
 use crate::assemble::{self, Results};
 use crate::changes;
 use crate::cluster::{self, Cluster};
 use crate::error::BackupError;
 use crate::kinds::Kinds;
 use crate::options::{BackupOptions, Kind, MAX_WORKERS};
-use crate::plan::{Decision, Read, Reason};
+use crate::plan::{Decision, Read, Reason, Touched};
 use crate::prior::{self, PriorBackup};
 use crate::report::{BackupReport, FileRead, Stages, process_io};
 use crate::salvage::Salvage;
@@ -21,14 +22,15 @@ use crate::summary::{self, Ending};
 use crate::suspects;
 use crate::throttle::Throttle;
 use crate::worker::{Output, Prior, Shared};
-use crate::{archive, copy, damage, estimates, tasks};
+use crate::{archive, copy, damage, estimates, standby, tasks};
 use jiff::Timestamp;
 use pgproof_base::{Progress, Stage};
+use pgproof_pg::ControlFile;
 use pgproof_repo::access::AccessLimits;
 use pgproof_repo::manifest::summary::{Database, ReasonTotal};
 use pgproof_repo::manifest::{ManifestWriter, PackTable};
-use pgproof_repo::{BackupSummary, PackIndex, PageReader, PieceIdentities, Repository};
-use pgproof_server::StoppedBackup;
+use pgproof_repo::{BackupSummary, Manifest, PackIndex, PageReader, PieceIdentities, Repository};
+use pgproof_server::{RunningBackup, StoppedBackup};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
@@ -67,13 +69,12 @@ pub fn run(
     progress.stage(Stage::WaitingForWal, None);
     let Begun { lease, running, .. } = begun;
     let (timeline, start_lsn) = (running.timeline, running.start);
-    let stopped = running
-        .stop(&mut cluster.session)
-        .map_err(|source| BackupError::Server { operation: "stop the backup", source })?;
+    let stopped = stop(cluster, running, &copied.control)?;
     let ended = Timestamp::now();
-    let wait_for_wal = |cluster: &mut Cluster| {
-        archive::wait(repository, cluster, timeline, start_lsn, stopped.stop, options.archive_timeout)
-    };
+    let mut patience = Patience::new(options.archive_timeout);
+    let needed = NeededWal { timeline, start: start_lsn, stop: stopped.stop };
+    let mut wait_for_wal =
+        |cluster: &mut Cluster| archive::wait(repository, cluster, needed, &mut patience, progress);
     let mut acquitted = 0;
     if !copied.suspects.is_empty() || !copied.unnamed.is_empty() {
         // Only WAL tells whether replay mends them, and whether they changed while they were copied.
@@ -86,9 +87,10 @@ pub fn run(
     let id = lease.objects().id();
     let mut report = work.report(&copied, id, begun.base.as_ref().map(|base| base.id));
     report.trusting = match &begun.base {
-        Some(base) if !work.check => base.trusting + 1,
+        Some(base) if !work.check && begun.distrust.is_none() => base.trusting + 1,
         _ => 0,
     };
+    report.from_standby = cluster.is_standby();
     report.passed_over = begun.passed_over;
     report.resumed = begun.resumed;
     (report.timeline, report.start_lsn, report.stop_lsn) = (timeline, start_lsn, stopped.stop);
@@ -113,6 +115,21 @@ pub fn run(
     report.elapsed = began.elapsed();
     report.process_io = process_io().since(io_before);
     Ok(report)
+}
+
+/// Ends the backup in the server. On a standby the copy is consistent where the copied control file says, because that is what recovery
+/// goes by (`InitWalRecovery` in `src/backend/access/transam/xlogrecovery.c`).
+fn stop(
+    cluster: &mut Cluster,
+    running: RunningBackup,
+    control: &ControlFile,
+) -> Result<StoppedBackup, BackupError> {
+    let timeline = running.timeline;
+    let stopped = running.stop(&mut cluster.session);
+    if !cluster.is_standby() {
+        return stopped.map_err(|source| BackupError::Server { operation: "stop the backup", source });
+    }
+    standby::judge_end(cluster, timeline, stopped, control)
 }
 
 /// Time between two marks.
@@ -144,6 +161,8 @@ struct Work {
 struct Copied {
     results: Results,
     packs: PackTable,
+    /// The control file as it was stored.
+    control: ControlFile,
     suspects: Vec<crate::worker::Suspect>,
     unnamed: Vec<crate::worker::Suspect>,
     bytes_read: u64,
@@ -191,29 +210,42 @@ impl Work {
                 let system = cluster.facts.system_identifier;
                 let prior = PageReader::open(repository, system, &base.id, AccessLimits::default())
                     .map_err(|source| BackupError::Repo { operation: "open the earlier manifest", source })?;
-                work.check = reads_all(options, base);
+                work.check = begun.distrust.is_none() && reads_all(options, base);
                 if work.check {
                     progress.note("reading every file, to see whether WAL named every change");
                     work.kinds = cluster.kinds()?;
                 }
-                let changed = changes::observe(
-                    repository,
-                    cluster,
-                    &begun.history,
-                    base.start_lsn,
-                    begun.running.start,
-                )?;
-                work.gaps = changed.gaps().to_vec();
-                for gap in &work.gaps {
-                    progress.note(&format!("comparing contents, because WAL does not tell: {gap}"));
-                }
-                work.decisions = prior::decide_all(&work.entries, prior.manifest(), work.check, |entry| {
-                    changed.touched(entry)
-                })?;
+                work.decide(repository, cluster, begun, base, prior.manifest(), progress)?;
                 work.prior = Some(prior);
             }
         }
         Ok(work)
+    }
+
+    /// Finds out what changed since `base`, and what is read therefore.
+    fn decide(
+        &mut self,
+        repository: &Repository,
+        cluster: &Cluster,
+        begun: &Begun,
+        base: &BackupSummary,
+        prior: &Manifest,
+        progress: &dyn Progress,
+    ) -> Result<(), BackupError> {
+        if let Some(why) = begun.distrust {
+            self.gaps = vec![format!("backup {} cannot be trusted to differ by WAL only: {why}", base.id)];
+            progress.note(&format!("reading every file and comparing it with backup {}: {why}", base.id));
+            self.decisions = prior::decide_all(&self.entries, prior, false, |_| Touched::Unknown)?;
+            return Ok(());
+        }
+        let changed =
+            changes::observe(repository, cluster, &begun.history, base.start_lsn, begun.running.start)?;
+        self.gaps = changed.gaps().to_vec();
+        for gap in &self.gaps {
+            progress.note(&format!("comparing contents, because WAL does not tell: {gap}"));
+        }
+        self.decisions = prior::decide_all(&self.entries, prior, self.check, |entry| changed.touched(entry))?;
+        Ok(())
     }
 
     fn bytes_planned(&self) -> u64 {
@@ -272,14 +304,15 @@ impl Work {
         };
         let (mut outputs, mut written) = copy::copy(&shared, options.workers.clamp(1, MAX_WORKERS))?;
         let mut contents = self.external.clone();
-        contents.push((self.control, cluster::read_control(&cluster.pgdata)?.0));
+        let (bytes, control) = cluster::read_control(&cluster.pgdata)?;
+        contents.push((self.control, bytes));
         let (output, last) = copy::copy_contents(&shared, &contents)?;
         outputs.push(output);
         written.extend(last);
         for info in salvage.packs().iter().chain(&written) {
             packs.insert(PackIndex(first_index + info.number.0), *info);
         }
-        Ok(Copied::join(outputs, packs))
+        Ok(Copied::join(outputs, packs, control))
     }
 
     fn report(
@@ -371,12 +404,13 @@ fn full(entries: &[Entry]) -> Vec<Decision> {
 }
 
 impl Copied {
-    fn join(mut outputs: Vec<Output>, packs: PackTable) -> Self {
+    fn join(mut outputs: Vec<Output>, packs: PackTable, control: ControlFile) -> Self {
         let results = Results::join(&mut outputs);
         let sum = |field: fn(&Output) -> u64| outputs.iter().map(field).sum();
         Self {
             results,
             packs,
+            control,
             suspects: outputs.iter().flat_map(|output| output.suspects.iter().copied()).collect(),
             unnamed: outputs.iter().flat_map(|output| output.unnamed.iter().copied()).collect(),
             bytes_read: sum(|output| output.bytes_read),
@@ -433,6 +467,7 @@ impl BackupReport {
             passed_over: Vec::new(),
             gaps: Vec::new(),
             resumed: false,
+            from_standby: false,
             timeline: pgproof_pg::TimelineId(0),
             start_lsn: pgproof_pg::Lsn::INVALID,
             stop_lsn: pgproof_pg::Lsn::INVALID,

@@ -24,6 +24,8 @@ pub(crate) struct Begun {
     pub(crate) resumed: bool,
     /// What it builds on.
     pub(crate) base: Option<BackupSummary>,
+    /// Why WAL cannot tell what changed since the base, where it cannot.
+    pub(crate) distrust: Option<Unfit>,
     /// Newer backups that cannot be built on.
     pub(crate) passed_over: Vec<(BackupId, Unfit)>,
     /// The history of the timeline.
@@ -42,20 +44,25 @@ pub(crate) fn begin(
     let lineage = Lineage::new(cluster.facts.system_identifier);
     let earlier = earlier::observe(repository, lineage).map_err(repo("list the backups"))?;
     let (lease, resumed) = take_lease(repository, lineage, &earlier, progress)?;
-    let facts = &cluster.facts;
-    let running = RunningBackup::start(
-        &mut cluster.session,
-        facts.version_num,
-        facts.wal_segment_size,
-        &options.label,
-        options.fast_checkpoint,
-    )
-    .map_err(|source| BackupError::Server { operation: "start the backup", source })?;
+    let running = start(cluster, options)?;
     let history = cluster.history(running.timeline)?;
-    let mut begun = Begun { lease, resumed, base: None, passed_over: Vec::new(), history, running };
+    let mut begun =
+        Begun { lease, resumed, base: None, distrust: None, passed_over: Vec::new(), history, running };
     let candidates = if options.kind == Kind::Full { &[][..] } else { &earlier.published };
     choose_base(&mut begun, candidates, cluster, progress)?;
     Ok(begun)
+}
+
+fn start(cluster: &mut Cluster, options: &BackupOptions) -> Result<RunningBackup, BackupError> {
+    let (version, label, fast) = (cluster.facts.version_num, &options.label, options.fast_checkpoint);
+    let is_standby = cluster.is_standby();
+    let session = &mut cluster.session;
+    let started = if is_standby {
+        RunningBackup::start_on_standby(session, version, label, fast)
+    } else {
+        RunningBackup::start(session, version, cluster.facts.wal_segment_size, label, fast)
+    };
+    started.map_err(|source| BackupError::Server { operation: "start the backup", source })
 }
 
 /// Goes on with the newest interrupted attempt, else begins anew. The advisory lock says that no other backup of this cluster runs,
@@ -105,6 +112,8 @@ fn choose_base(
         catalog_version: cluster.facts.catalog_version,
         history: &begun.history,
         start: begun.running.start,
+        origin: &cluster.origin,
+        path: &cluster.pgdata.display().to_string(),
     };
     let wal = WalNeeded { timeline: begun.running.timeline, from: begun.running.start };
     let failed = |source| BackupError::Repo { operation: "say what the backup builds on", source };
@@ -115,9 +124,10 @@ fn choose_base(
         let Some(chosen) = chosen else {
             return begun.lease.build_on("full", Vec::new(), wal).map_err(failed);
         };
-        match begun.lease.build_on("incremental", vec![chosen.id], wal) {
+        match begun.lease.build_on("incremental", vec![chosen.base.id], wal) {
             Ok(()) => {
-                begun.base = Some(chosen.clone());
+                begun.base = Some(chosen.base.clone());
+                begun.distrust = chosen.distrust;
                 return Ok(());
             }
             Err(pgproof_repo::Error::BackupGone { backup, why }) => {

@@ -3,12 +3,14 @@
 use crate::account;
 use crate::args::high::Context;
 use crate::args::low::BackupArgs;
-use crate::config::BackupConfig;
+use crate::config::{BackupConfig, BackupFrom};
 use crate::exit::Exit;
 use crate::printer::{Align, Page, Report, Table};
 use crate::{instance, repository};
-use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind};
+use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind, Role};
 use pgproof_base::{Bytes, human_duration};
+use pgproof_server::ConnectOptions;
+use pgproof_store::Secret;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -19,11 +21,22 @@ pub(crate) fn backup(args: &BackupArgs, context: &Context) -> anyhow::Result<Exi
     let repository = repository::open(&config)?;
     let options = options(args, &config.backup);
     let connect = instance::connect_options(&config.instance, &instance);
-    let mut cluster = Cluster::open(&connect, Some(&instance.data_directory))?;
+    let mut cluster = Cluster::open_as(role(&config.backup), &connect, Some(&instance.data_directory))?;
     let report = pgproof_backup::run(&repository, &mut cluster, &options, &context.talk)?;
     context.talk.clear();
     context.printer.report("backup", &report)?;
     Ok(if report.is_reassuring() { Exit::Done } else { Exit::BadAnswer })
+}
+
+fn role(config: &BackupConfig) -> Role {
+    match config.from {
+        BackupFrom::Standby => Role::Standby { primary: config.primary_conninfo.as_ref().map(primary) },
+        BackupFrom::Primary | BackupFrom::Remote => Role::Primary,
+    }
+}
+
+fn primary(conninfo: &Secret) -> ConnectOptions {
+    ConnectOptions { connection_string: Some(conninfo.reveal().to_owned()), ..ConnectOptions::default() }
 }
 
 fn options(args: &BackupArgs, config: &BackupConfig) -> BackupOptions {
@@ -53,6 +66,9 @@ impl Report for BackupReport {
         };
         let verdict = if self.is_good() { "complete" } else { "has bad pages, and does not count" };
         page.line(format!("backup {} is {verdict}: {kind}", self.id));
+        if self.from_standby {
+            page.field("taken from", "a standby");
+        }
         page.field("taken in", human_duration(self.elapsed));
         page.field("cluster", format!("{} in {} files", Bytes(self.bytes_logical), self.files));
         page.field("read", rate(self.bytes_read, self.stages.copy_s));

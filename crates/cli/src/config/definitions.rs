@@ -71,6 +71,8 @@ pub(crate) enum Kind {
     Duration { min_ms: u64 },
     /// `zstd:LEVEL`, `lz4` or `none`.
     Compression,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
 }
 
 impl Kind {
@@ -92,6 +94,7 @@ impl Kind {
                 format!("duration, at least {min}")
             }
             Self::Compression => "`zstd:1` to `zstd:22`, `lz4` or `none`".to_owned(),
+            Self::OneOf(words) => format!("one of `{}`", words.join("`, `")),
         }
     }
 }
@@ -303,6 +306,26 @@ pub(crate) static KEYS: &[Key] = &[
         variable: None,
         example: "\"60s\"",
         doc: "How long a failing request to S3 is repeated. PostgreSQL repeats a failed `archive_command` by itself, so this need not be long.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "from",
+        kind: Kind::OneOf(&["primary", "standby", "remote"]),
+        otherwise: Otherwise::Value("primary"),
+        variable: None,
+        example: "\"standby\"",
+        doc: "What is backed up: the primary or a standby that runs on this host, whose files are read, or a server anywhere (`remote`) that sends its \
+              files over the replication protocol.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "primary_conninfo",
+        kind: Kind::Secret,
+        otherwise: Otherwise::Found("the primary is not asked, and its `archive_timeout` is waited for"),
+        variable: None,
+        example: "\"host=primary user=backup\"",
+        doc: "How a backup from a standby reaches the primary, in the form of libpq's connection strings: it asks it to end its WAL segment \
+              (`pg_switch_wal()`), so that the backup's last WAL is archived at once.",
     },
     Key {
         section: Section::Backup,

@@ -98,6 +98,8 @@ pub(crate) fn check_value(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Path => PathBuf::from_value(text).map(drop),
         Kind::Boolean => bool::from_value(text).map(drop),
         Kind::Compression => Codec::from_value(text).map(drop),
+        Kind::OneOf(words) if words.contains(&text) => Ok(()),
+        Kind::OneOf(_) => Err(format!("it must be {}", kind.describe())),
         Kind::Integer { min, max } => in_range(i64::from_value(text)?, min, max, kind),
         Kind::Size { min, max } => in_range(Bytes::from_value(text)?.0, min, max, kind),
         Kind::Duration { min_ms } => {
