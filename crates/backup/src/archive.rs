@@ -21,12 +21,52 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// WAL that a backup cannot be restored without.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NeededWal {
+    /// Whose it is.
+    pub(crate) lineage: Lineage,
+    /// Size of its segments.
+    pub(crate) size: WalSegmentSize,
     /// Its timeline.
     pub(crate) timeline: TimelineId,
     /// From here
     pub(crate) start: Lsn,
     /// up to here.
     pub(crate) stop: Lsn,
+}
+
+/// Who ends and archives the last segment of a backup.
+#[derive(Debug)]
+pub(crate) enum Archiver<'a> {
+    /// The server whose files are read, or the primary of that.
+    Cluster(&'a mut Cluster),
+    /// The server that sent its files: the end of a backup has ended its segment.
+    Remote,
+    /// The primary of the standby that sent its files.
+    PrimaryOfRemote,
+}
+
+impl Archiver<'_> {
+    /// Has the segment ended, where the end of the backup has not done that.
+    fn switch_wal(&self) -> Option<WalSwitch> {
+        match self {
+            Self::Cluster(cluster) => match &cluster.role {
+                Role::Standby { primary } => Some(standby::switch_wal(primary.as_ref(), &cluster.facts)),
+                Role::Primary => None,
+            },
+            Self::Remote => None,
+            Self::PrimaryOfRemote => Some(WalSwitch::NotAsked),
+        }
+    }
+
+    /// What the archiver says of its own failures, for the hint.
+    fn words(&mut self) -> String {
+        match self {
+            Self::Cluster(cluster) => archiver_words(cluster),
+            Self::Remote | Self::PrimaryOfRemote => {
+                "nothing: a replication connection cannot ask it; see pg_stat_archiver on the server"
+                    .to_owned()
+            }
+        }
+    }
 }
 
 /// How long the archive is waited for, and what was done to hasten it.
@@ -50,25 +90,22 @@ const TELL_AFTER: Duration = Duration::from_secs(3);
 /// Waits for every segment.
 pub(crate) fn wait(
     repository: &Repository,
-    cluster: &mut Cluster,
+    archiver: &mut Archiver<'_>,
     needed: NeededWal,
     patience: &mut Patience,
     progress: &dyn Progress,
 ) -> Result<(), BackupError> {
     let began = Instant::now();
-    let lineage = Lineage::new(cluster.facts.system_identifier);
-    let size = cluster.facts.wal_segment_size;
-    for name in segments(needed, size) {
-        while !is_archived(repository, &lineage, name, size)? {
+    let NeededWal { lineage, size, .. } = needed;
+    for name in segments(needed) {
+        while !is_archived(repository, lineage, name, size)? {
             let segment = name.file_name(size);
-            if let Role::Standby { primary } = &cluster.role
-                && patience.switch.is_none()
-            {
-                patience.switch = Some(standby::switch_wal(primary.as_ref(), &cluster.facts));
+            if patience.switch.is_none() {
+                patience.switch = archiver.switch_wal();
             }
             if began.elapsed() >= patience.limit {
                 return Err(not_archived(
-                    cluster,
+                    archiver,
                     segment,
                     needed.stop,
                     began.elapsed(),
@@ -91,7 +128,7 @@ fn tell(segment: &str, hint: &str) -> String {
 }
 
 fn not_archived(
-    cluster: &mut Cluster,
+    archiver: &mut Archiver<'_>,
     segment: String,
     stop: Lsn,
     waited: Duration,
@@ -100,12 +137,13 @@ fn not_archived(
     let waited = human_duration(waited);
     match switch {
         Some(switch) => BackupError::StandbyWalNotArchived { segment, stop, waited, switch },
-        None => BackupError::WalNotArchived { segment, stop, waited, archiver: archiver_words(cluster) },
+        None => BackupError::WalNotArchived { segment, stop, waited, archiver: archiver.words() },
     }
 }
 
 /// Names of the segments that hold it.
-fn segments(needed: NeededWal, size: WalSegmentSize) -> impl Iterator<Item = SegmentName> {
+fn segments(needed: NeededWal) -> impl Iterator<Item = SegmentName> {
+    let size = needed.size;
     let last = needed.stop.previous_segment(size).0;
     (needed.start.segment(size).0..=last)
         .map(move |number| SegmentName::new(needed.timeline, SegmentNumber(number)))
@@ -113,7 +151,7 @@ fn segments(needed: NeededWal, size: WalSegmentSize) -> impl Iterator<Item = Seg
 
 fn is_archived(
     repository: &Repository,
-    lineage: &Lineage,
+    lineage: Lineage,
     name: SegmentName,
     size: WalSegmentSize,
 ) -> Result<bool, BackupError> {

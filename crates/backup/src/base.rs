@@ -132,6 +132,28 @@ pub fn choose<'a>(
     (chosen, passed)
 }
 
+/// The newest good backup of this major version, for a backup that trusts no WAL, and why newer ones were passed over.
+pub fn newest_to_compare<'a>(
+    candidates: &[&'a BackupSummary],
+    version_num: u32,
+) -> (Option<Chosen<'a>>, Vec<(&'a BackupSummary, Unfit)>) {
+    let judge = |candidate: &BackupSummary| {
+        if !candidate.checksum_failures.is_empty() {
+            return Some(Unfit::FailedChecks);
+        }
+        (candidate.server_version / 10_000 != version_num / 10_000).then_some(Unfit::MajorVersion)
+    };
+    let position = |candidate: &BackupSummary| (candidate.stopped, candidate.start_lsn);
+    let fit = candidates.iter().copied().filter(|candidate| judge(candidate).is_none());
+    let newest = fit.max_by_key(|candidate| position(candidate));
+    let passed = candidates
+        .iter()
+        .filter(|candidate| newest.is_none_or(|newest| position(candidate) > position(newest)))
+        .filter_map(|candidate| Some((*candidate, judge(candidate)?)))
+        .collect();
+    (newest.map(|base| Chosen { base, distrust: Some(Unfit::OtherServer) }), passed)
+}
+
 fn newest_comparable<'a>(passed: &[(&'a BackupSummary, Unfit)]) -> Option<Chosen<'a>> {
     let comparable = passed.iter().filter(|(_, reason)| reason.is_comparable());
     let newest = comparable.max_by_key(|(candidate, _)| candidate.start_lsn)?;

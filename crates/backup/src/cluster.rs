@@ -1,10 +1,12 @@
 //! Observes the cluster that is backed up: the server's own words, its control file, its timeline history, and where its settings lie.
 
+use crate::archive::NeededWal;
 use crate::error::BackupError;
 use crate::kinds::Kinds;
 use crate::scan::{Entry, EntryKind};
 use crate::standby;
-use pgproof_pg::{ControlFile, TimelineHistory, TimelineId};
+use pgproof_pg::{ControlFile, Lsn, TimelineHistory, TimelineId};
+use pgproof_repo::Lineage;
 use pgproof_repo::manifest::summary::Origin;
 use pgproof_server::{ConnectOptions, Facts, Session};
 use std::fs;
@@ -106,6 +108,12 @@ impl Cluster {
         let origin = origin_of(&pgdata)?;
         let connect = connect.clone();
         Ok(Self { connect, session, facts, role, pgdata, origin, control, tablespace_directory })
+    }
+
+    /// WAL that a backup of it needs.
+    pub(crate) fn needed_wal(&self, timeline: TimelineId, start: Lsn, stop: Lsn) -> NeededWal {
+        let lineage = Lineage::new(self.facts.system_identifier);
+        NeededWal { lineage, size: self.facts.wal_segment_size, timeline, start, stop }
     }
 
     /// Whether the files are those of a server in recovery.

@@ -130,6 +130,28 @@ pub enum BackupError {
         /// What was wrong with it.
         source: pgproof_pg::PgError,
     },
+    /// What the server sent is no archive.
+    #[error("could not understand an archive that the server sent")]
+    Archive {
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+    /// The server did not send all that belongs to a backup.
+    #[error("the server at {server} did not send {what}")]
+    Incomplete {
+        /// What is missing.
+        what: &'static str,
+        /// How it was reached.
+        server: String,
+    },
+    /// What the server sent could not be put down until it is stored.
+    #[error("could not write a temporary file in {}", directory.display())]
+    Spool {
+        /// The directory of temporary files.
+        directory: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// The server refused or went away.
     #[error("could not {operation}")]
     Server {
@@ -188,6 +210,12 @@ impl BackupError {
                 format!("run `pgproof archive status`; the server's archiver says: {archiver}")
             }
             Self::ControlFile { .. } => "run `pg_controldata` on the data directory".to_owned(),
+            Self::Archive { .. } | Self::Incomplete { .. } => {
+                "is there a proxy between pgproof and the server? Run the backup again".to_owned()
+            }
+            Self::Spool { .. } => {
+                "a remote backup needs 2 GB there; the variable TMPDIR names another directory".to_owned()
+            }
             Self::Server { source, .. } => source.hint(),
             Self::Repo { source, .. } => source.hint().unwrap_or_else(|| "run `pgproof check`".to_owned()),
             Self::WorkerPanicked => "this is a defect of pgproof: report it with the lines printed above".to_owned(),

@@ -5,16 +5,17 @@
 //! manifest, and the one write that makes the backup exist. A failure anywhere leaves packs that the next run uses again, and no
 //! backup.
 
-use crate::archive::{NeededWal, Patience};
+use crate::archive::{Archiver, NeededWal, Patience};
 use crate::assemble::{self, Results};
 use crate::changes;
 use crate::cluster::{self, Cluster};
 use crate::error::BackupError;
+use crate::feed::Planned;
 use crate::kinds::Kinds;
 use crate::options::{BackupOptions, Kind, MAX_WORKERS};
 use crate::plan::{Decision, Read, Reason, Touched};
 use crate::prior::{self, PriorBackup};
-use crate::report::{BackupReport, FileRead, Stages, process_io};
+use crate::report::{BackupReport, Stages, process_io};
 use crate::salvage::Salvage;
 use crate::scan::{self, Entry};
 use crate::start::{self, Begun};
@@ -27,14 +28,13 @@ use jiff::Timestamp;
 use pgproof_base::{Progress, Stage};
 use pgproof_pg::ControlFile;
 use pgproof_repo::access::AccessLimits;
-use pgproof_repo::manifest::summary::{Database, ReasonTotal};
+use pgproof_repo::manifest::summary::Database;
 use pgproof_repo::manifest::{ManifestWriter, PackTable};
 use pgproof_repo::{BackupSummary, Manifest, PackIndex, PageReader, PieceIdentities, Repository};
 use pgproof_server::{RunningBackup, StoppedBackup};
-use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::time::Instant;
 
 /// The control file, whose path every entry of a backup is compared with.
 const CONTROL: &str = "global/pg_control";
@@ -51,7 +51,7 @@ pub fn run(
 ) -> Result<BackupReport, BackupError> {
     let began = Instant::now();
     let io_before = process_io();
-    let mut lap = Lap(began);
+    let mut lap = Lap::new(began);
     let started = Timestamp::now();
     let estimates = estimates::begin(cluster);
     progress.stage(Stage::Checkpoint, None);
@@ -72,14 +72,15 @@ pub fn run(
     let stopped = stop(cluster, running, &copied.control)?;
     let ended = Timestamp::now();
     let mut patience = Patience::new(options.archive_timeout);
-    let needed = NeededWal { timeline, start: start_lsn, stop: stopped.stop };
-    let mut wait_for_wal =
-        |cluster: &mut Cluster| archive::wait(repository, cluster, needed, &mut patience, progress);
+    let needed = cluster.needed_wal(timeline, start_lsn, stopped.stop);
+    let mut wait_for_wal = |cluster: &mut Cluster| {
+        archive::wait(repository, &mut Archiver::Cluster(cluster), needed, &mut patience, progress)
+    };
     let mut acquitted = 0;
     if !copied.suspects.is_empty() || !copied.unnamed.is_empty() {
         // Only WAL tells whether replay mends them, and whether they changed while they were copied.
         wait_for_wal(cluster)?;
-        acquitted = copied.judge_suspects(&work, repository, cluster, (start_lsn, &stopped), timeline)?;
+        acquitted = copied.judge_suspects(&work, repository, needed)?;
         copied.judge_unnamed(&work, repository, cluster, &begun.history, (start_lsn, &stopped))?;
     }
     stages.wal_s = lap.take();
@@ -133,10 +134,14 @@ fn stop(
 }
 
 /// Time between two marks.
-struct Lap(Instant);
+pub(crate) struct Lap(Instant);
 
 impl Lap {
-    fn take(&mut self) -> f64 {
+    pub(crate) fn new(began: Instant) -> Self {
+        Self(began)
+    }
+
+    pub(crate) fn take(&mut self) -> f64 {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.0, now)).as_secs_f64()
     }
@@ -283,11 +288,9 @@ impl Work {
             identities: PieceIdentities::new(repository, system, IDENTITY_PACKS),
             kinds: &self.kinds,
         });
+        let batches = tasks::batches(&self.entries, &self.decisions, prior.is_some(), &self.held());
         let shared = Shared {
-            pgdata: &cluster.pgdata,
-            entries: &self.entries,
-            batches: tasks::batches(&self.entries, &self.decisions, prior.is_some(), &self.held()),
-            next: AtomicUsize::new(0),
+            feed: &Planned::new(&cluster.pgdata, &self.entries, batches),
             failed: AtomicBool::new(false),
             repository,
             system,
@@ -329,21 +332,7 @@ impl Work {
         report.bytes_salvaged = copied.bytes_salvaged;
         report.pages_verified = copied.pages_verified;
         report.checked = self.check;
-        let mut reasons: BTreeMap<Reason, ReasonTotal> = BTreeMap::new();
-        for (entry, decision) in self.entries.iter().zip(&self.decisions) {
-            if entry.kind != scan::EntryKind::File {
-                continue;
-            }
-            let bytes = tasks::bytes_planned(entry, decision);
-            let total = reasons.entry(decision.reason).or_default();
-            total.files += 1;
-            total.bytes += entry.length;
-            total.bytes_read += bytes;
-            if base.is_some() && decision.read != Read::Nothing {
-                report.files_read.push(FileRead { path: entry.path.clone(), reason: decision.reason, bytes });
-            }
-        }
-        report.reasons = reasons;
+        report.count(&self.entries, &self.decisions);
         report
     }
 
@@ -384,7 +373,7 @@ impl Work {
 }
 
 /// Packs whose piece identities are remembered while contents are compared: 60 kB each.
-const IDENTITY_PACKS: usize = 256;
+pub(crate) const IDENTITY_PACKS: usize = 256;
 
 /// Is it time not to trust WAL?
 fn reads_all(options: &BackupOptions, base: &BackupSummary) -> bool {
@@ -395,7 +384,7 @@ fn reads_all(options: &BackupOptions, base: &BackupSummary) -> bool {
     }
 }
 
-fn full(entries: &[Entry]) -> Vec<Decision> {
+pub(crate) fn full(entries: &[Entry]) -> Vec<Decision> {
     let decide = |entry: &Entry| match entry.kind {
         scan::EntryKind::File => Decision { reason: Reason::Full, read: Read::Whole },
         _ => Decision { reason: Reason::Always, read: Read::Nothing },
@@ -443,53 +432,15 @@ impl Copied {
         &mut self,
         work: &Work,
         repository: &Repository,
-        cluster: &Cluster,
-        (start, stopped): (pgproof_pg::Lsn, &StoppedBackup),
-        timeline: pgproof_pg::TimelineId,
+        needed: NeededWal,
     ) -> Result<u64, BackupError> {
         if self.suspects.is_empty() {
             return Ok(0);
         }
-        let restored = changes::restored_pages(repository, cluster, timeline, start, stopped.stop)?;
+        let restored = changes::restored_pages(repository, needed)?;
         let suspects = std::mem::take(&mut self.suspects);
         let (bad, acquitted) = suspects::judge(suspects, &work.entries, &restored);
         self.suspects = bad;
         Ok(acquitted)
-    }
-}
-
-impl BackupReport {
-    fn new(id: pgproof_repo::BackupId, base: Option<pgproof_repo::BackupId>) -> Self {
-        Self {
-            id,
-            base,
-            system_identifier: pgproof_pg::SystemIdentifier(0),
-            passed_over: Vec::new(),
-            gaps: Vec::new(),
-            resumed: false,
-            from_standby: false,
-            timeline: pgproof_pg::TimelineId(0),
-            start_lsn: pgproof_pg::Lsn::INVALID,
-            stop_lsn: pgproof_pg::Lsn::INVALID,
-            elapsed: Duration::ZERO,
-            stages: Stages::default(),
-            files: 0,
-            bytes_logical: 0,
-            bytes_read: 0,
-            bytes_stored: 0,
-            bytes_salvaged: 0,
-            bytes_manifest: 0,
-            reasons: BTreeMap::new(),
-            files_read: Vec::new(),
-            pages_verified: 0,
-            checksums: false,
-            bad_pages: Vec::new(),
-            checked: false,
-            unnamed_changes: Vec::new(),
-            trusting: 0,
-            acquitted_pages: 0,
-            skipped: Vec::new(),
-            process_io: crate::report::ProcessIo::default(),
-        }
     }
 }

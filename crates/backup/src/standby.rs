@@ -94,7 +94,7 @@ fn is_promoted(cluster: &mut Cluster) -> bool {
 
 /// `pg_control` was read after every other file, so no page is newer than it tells; the server's own answer came later still. On another
 /// timeline the two do not fit: recovery would begin on one and need another.
-fn end(control: &ControlFile, timeline: TimelineId, stopped: Lsn) -> Result<Lsn, TimelineId> {
+pub(crate) fn end(control: &ControlFile, timeline: TimelineId, stopped: Lsn) -> Result<Lsn, TimelineId> {
     if control.min_recovery_timeline != timeline {
         return Err(control.min_recovery_timeline);
     }

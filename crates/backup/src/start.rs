@@ -2,7 +2,7 @@
 //!
 //! The lease comes first, then the look at the base: expiry marks first and looks for leases then, so one of the two sees the other.
 
-use crate::base::{self, Unfit, Wanted};
+use crate::base::{self, Chosen, Unfit, Wanted};
 use crate::cluster::Cluster;
 use crate::earlier::{self, Earlier};
 use crate::error::BackupError;
@@ -67,7 +67,7 @@ fn start(cluster: &mut Cluster, options: &BackupOptions) -> Result<RunningBackup
 
 /// Goes on with the newest interrupted attempt, else begins anew. The advisory lock says that no other backup of this cluster runs,
 /// but only the lease says whether its writer is dead.
-fn take_lease(
+pub(crate) fn take_lease(
     repository: &Repository,
     lineage: Lineage,
     earlier: &Earlier,
@@ -116,21 +116,40 @@ fn choose_base(
         path: &cluster.pgdata.display().to_string(),
     };
     let wal = WalNeeded { timeline: begun.running.timeline, from: begun.running.start };
+    let (chosen, passed_over) = build_on(&begun.lease, published, wal, progress, |candidates| {
+        base::choose(candidates.iter().copied(), &wanted)
+    })?;
+    begun.passed_over = passed_over;
+    if let Some(chosen) = chosen {
+        begun.base = Some(chosen.base.clone());
+        begun.distrust = chosen.distrust;
+    }
+    Ok(())
+}
+
+/// A base and why newer backups were passed over.
+type Choice<'a> = (Option<Chosen<'a>>, Vec<(&'a BackupSummary, Unfit)>);
+
+/// Says in the lease what `choose` chose. A backup that went away meanwhile is no candidate any more.
+pub(crate) fn build_on<'a>(
+    lease: &WriterLease,
+    published: &'a [BackupSummary],
+    wal: WalNeeded,
+    progress: &dyn Progress,
+    choose: impl Fn(&[&'a BackupSummary]) -> Choice<'a>,
+) -> Result<(Option<Chosen<'a>>, Vec<(BackupId, Unfit)>), BackupError> {
     let failed = |source| BackupError::Repo { operation: "say what the backup builds on", source };
     let mut candidates: Vec<&BackupSummary> = published.iter().collect();
     loop {
-        let (chosen, passed) = base::choose(candidates.iter().copied(), &wanted);
-        begun.passed_over = passed.into_iter().map(|(summary, reason)| (summary.id, reason)).collect();
-        let Some(chosen) = chosen else {
-            return begun.lease.build_on("full", Vec::new(), wal).map_err(failed);
+        let (chosen, passed) = choose(&candidates);
+        let passed_over = passed.into_iter().map(|(summary, reason)| (summary.id, reason)).collect();
+        let (kind, bases) = match chosen {
+            Some(chosen) => ("incremental", vec![chosen.base.id]),
+            None => ("full", Vec::new()),
         };
-        match begun.lease.build_on("incremental", vec![chosen.base.id], wal) {
-            Ok(()) => {
-                begun.base = Some(chosen.base.clone());
-                begun.distrust = chosen.distrust;
-                return Ok(());
-            }
-            Err(pgproof_repo::Error::BackupGone { backup, why }) => {
+        match lease.build_on(kind, bases, wal) {
+            Ok(()) => return Ok((chosen, passed_over)),
+            Err(pgproof_repo::Error::BackupGone { backup, why }) if chosen.is_some() => {
                 progress.note(&format!("not building on {backup}: {why}"));
                 candidates.retain(|candidate| candidate.id != backup);
             }

@@ -9,6 +9,7 @@ mod init;
 mod kills;
 mod prefetch;
 mod receive;
+mod remote;
 mod resident;
 mod restore;
 mod s3;
