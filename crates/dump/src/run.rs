@@ -463,6 +463,7 @@ fn summary(
     };
     let files = report.databases.iter().map(|database| database.files).sum::<u64>();
     BackupSummary {
+        origin: Default::default(),
         id: report.id,
         system: facts.system_identifier,
         kind: BackupKind::Dump,

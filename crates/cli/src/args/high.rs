@@ -137,6 +137,8 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
             found.processes(args.processes);
             found.text(Section::Backup, "compression", "--compression", args.compression.as_deref());
+            found.text(Section::Backup, "from", "--from-standby", args.from_standby.then_some("standby"));
+            found.text(Section::Backup, "from", "--remote", args.remote.then_some("remote"));
             found.text(Section::Backup, "max_rate", "--max-rate", args.max_rate.as_deref());
         }
         LowCommand::Archive(Archive::Status(args)) => {

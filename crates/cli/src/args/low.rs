@@ -174,6 +174,12 @@ pub(crate) struct BackupArgs {
     /// How to compress: zstd:LEVEL, lz4 or none
     #[arg(long, value_name = "CODEC")]
     pub(crate) compression: Option<String>,
+    /// Back up the standby that runs on this host
+    #[arg(long)]
+    pub(crate) from_standby: bool,
+    /// Back up a server that sends its files over the replication protocol
+    #[arg(long, conflicts_with = "from_standby")]
+    pub(crate) remote: bool,
     /// Read at most so much of the data files in a second, such as 50MB
     #[arg(short = 'r', long, value_name = "SIZE")]
     pub(crate) max_rate: Option<String>,

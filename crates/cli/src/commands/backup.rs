@@ -3,27 +3,69 @@
 use crate::account;
 use crate::args::high::Context;
 use crate::args::low::BackupArgs;
-use crate::config::BackupConfig;
+use crate::config::{BackupConfig, BackupFrom, Config};
 use crate::exit::Exit;
 use crate::printer::{Align, Page, Report, Table};
 use crate::{instance, repository};
-use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind};
+use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind, Role};
 use pgproof_base::{Bytes, human_duration};
+use pgproof_server::{ConnectOptions, Owner};
+use pgproof_store::{Secret, StoreConfig};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 pub(crate) fn backup(args: &BackupArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
-    let instance = instance::find(&config.instance)?;
-    account::become_owner(instance.owner)?;
-    let repository = repository::open(&config)?;
-    let options = options(args, &config.backup);
-    let connect = instance::connect_options(&config.instance, &instance);
-    let mut cluster = Cluster::open(&connect, Some(&instance.data_directory))?;
-    let report = pgproof_backup::run(&repository, &mut cluster, &options, &context.talk)?;
+    let report = match role(&config.backup) {
+        Some(role) => local(role, args, &config, context)?,
+        None => remote(args, &config, context)?,
+    };
     context.talk.clear();
     context.printer.report("backup", &report)?;
     Ok(if report.is_reassuring() { Exit::Done } else { Exit::BadAnswer })
+}
+
+/// Of a server whose files lie here.
+fn local(role: Role, args: &BackupArgs, config: &Config, context: &Context) -> anyhow::Result<BackupReport> {
+    let instance = instance::find(&config.instance)?;
+    account::become_owner(instance.owner)?;
+    let repository = repository::open(config)?;
+    let options = options(args, &config.backup);
+    let connect = instance::connect_options(&config.instance, &instance);
+    let mut cluster = Cluster::open_as(role, &connect, Some(&instance.data_directory))?;
+    Ok(pgproof_backup::run(&repository, &mut cluster, &options, &context.talk)?)
+}
+
+/// Of a server that sends its files.
+fn remote(args: &BackupArgs, config: &Config, context: &Context) -> anyhow::Result<BackupReport> {
+    // As `archive receive` does: what lies in a directory must be readable by whoever restores from it.
+    if let StoreConfig::Directory(directory) = config.repository()?.store {
+        account::become_owner(Owner::of(&directory.path)?)?;
+    }
+    let repository = repository::open(config)?;
+    let instance = &config.instance;
+    let socket = instance.socket_directory.as_ref().map(|directory| directory.display().to_string());
+    let connect = ConnectOptions {
+        host: instance.host.clone().or(socket),
+        port: instance.port,
+        user: instance.user.clone(),
+        ..ConnectOptions::default()
+    };
+    let options = options(args, &config.backup);
+    Ok(pgproof_backup::run_remote(&repository, &connect, &options, &context.talk)?)
+}
+
+/// None for a server that is reached over the replication protocol only.
+fn role(config: &BackupConfig) -> Option<Role> {
+    match config.from {
+        BackupFrom::Primary => Some(Role::Primary),
+        BackupFrom::Standby => Some(Role::Standby { primary: config.primary_conninfo.as_ref().map(primary) }),
+        BackupFrom::Remote => None,
+    }
+}
+
+fn primary(conninfo: &Secret) -> ConnectOptions {
+    ConnectOptions { connection_string: Some(conninfo.reveal().to_owned()), ..ConnectOptions::default() }
 }
 
 fn options(args: &BackupArgs, config: &BackupConfig) -> BackupOptions {
@@ -53,6 +95,9 @@ impl Report for BackupReport {
         };
         let verdict = if self.is_good() { "complete" } else { "has bad pages, and does not count" };
         page.line(format!("backup {} is {verdict}: {kind}", self.id));
+        if self.from_standby {
+            page.field("taken from", "a standby");
+        }
         page.field("taken in", human_duration(self.elapsed));
         page.field("cluster", format!("{} in {} files", Bytes(self.bytes_logical), self.files));
         page.field("read", rate(self.bytes_read, self.stages.copy_s));

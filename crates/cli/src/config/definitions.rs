@@ -73,8 +73,6 @@ pub(crate) enum Kind {
     Duration { min_ms: u64 },
     /// `zstd:LEVEL`, `lz4` or `none`.
     Compression,
-    /// `governance` or `compliance`.
-    LockMode,
     /// A program by its absolute path, and its arguments.
     Command,
     /// One of these words.
@@ -99,8 +97,7 @@ impl Kind {
                 let min = pgproof_base::human_duration(std::time::Duration::from_millis(min_ms));
                 format!("duration, at least {min}")
             }
-            Self::LockMode => "`governance` or `compliance`".to_owned(),
-            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Choice(words) => format!("one of `{}`", words.join("`, `")),
             Self::Command => "program by its absolute path, with arguments".to_owned(),
             Self::Compression => "`zstd:1` to `zstd:22`, `lz4` or `none`".to_owned(),
         }
@@ -363,7 +360,7 @@ pub(crate) static KEYS: &[Key] = &[
     Key {
         section: Section::Repository,
         name: "object_lock_mode",
-        kind: Kind::LockMode,
+        kind: Kind::Choice(&["governance", "compliance"]),
         otherwise: Otherwise::Value("governance"),
         variable: None,
         example: "\"compliance\"",
@@ -449,6 +446,26 @@ pub(crate) static KEYS: &[Key] = &[
         variable: None,
         example: "\"60s\"",
         doc: "How long a failing request to object storage is repeated. PostgreSQL repeats a failed `archive_command` by itself, so this need not be long.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "from",
+        kind: Kind::Choice(&["primary", "standby", "remote"]),
+        otherwise: Otherwise::Value("primary"),
+        variable: None,
+        example: "\"standby\"",
+        doc: "What is backed up: the primary or a standby that runs on this host, whose files are read, or a server anywhere (`remote`) that sends its \
+              files over the replication protocol.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "primary_conninfo",
+        kind: Kind::Secret,
+        otherwise: Otherwise::Found("the primary is not asked, and its `archive_timeout` is waited for"),
+        variable: None,
+        example: "\"host=primary user=backup\"",
+        doc: "How a backup from a standby reaches the primary, in the form of libpq's connection strings: it asks it to end its WAL segment \
+              (`pg_switch_wal()`), so that the backup's last WAL is archived at once.",
     },
     Key {
         section: Section::Backup,

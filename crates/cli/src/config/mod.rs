@@ -21,5 +21,7 @@ mod value;
 pub(crate) use effective::{FlagValue, Origin, Setting};
 pub(crate) use error::ConfigError;
 pub(crate) use find::{Places, SYSTEM_FILE};
-pub(crate) use settings::{BackupConfig, Config, InstanceConfig, RepositoryConfig, RetentionConfig};
+pub(crate) use settings::{
+    BackupConfig, BackupFrom, Config, InstanceConfig, RepositoryConfig, RetentionConfig,
+};
 pub(crate) use value::parse_duration;

@@ -49,9 +49,30 @@ pub(crate) struct RepositoryConfig {
     pub(crate) key_command: Option<KeyCommand>,
 }
 
+/// What is backed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BackupFrom {
+    Primary,
+    Standby,
+    Remote,
+}
+
+impl FromValue for BackupFrom {
+    fn from_value(text: &str) -> Result<Self, String> {
+        match text {
+            "primary" => Ok(Self::Primary),
+            "standby" => Ok(Self::Standby),
+            "remote" => Ok(Self::Remote),
+            _ => Err("write primary, standby or remote".to_owned()),
+        }
+    }
+}
+
 /// `[backup]`
 #[derive(Debug, Clone)]
 pub(crate) struct BackupConfig {
+    pub(crate) from: BackupFrom,
+    pub(crate) primary_conninfo: Option<Secret>,
     pub(crate) processes: Option<usize>,
     pub(crate) compression: Codec,
     pub(crate) fast_checkpoint: bool,
@@ -290,6 +311,8 @@ impl One<'_> {
 fn backup(settings: &Settings) -> Result<BackupConfig, ConfigError> {
     let section = Section::Backup;
     Ok(BackupConfig {
+        from: fixed(settings, section, "from")?,
+        primary_conninfo: settings.get::<String>(section, None, "primary_conninfo")?.map(Secret::new),
         processes: number(settings, section, "processes")?,
         compression: fixed(settings, section, "compression")?,
         fast_checkpoint: fixed(settings, section, "fast_checkpoint")?,

@@ -131,7 +131,6 @@ pub(crate) fn check_value(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Text | Kind::Secret => String::from_value(text).map(drop),
         Kind::Path => PathBuf::from_value(text).map(drop),
         Kind::Boolean => bool::from_value(text).map(drop),
-        Kind::LockMode => LockMode::from_value(text).map(drop),
         Kind::Compression => Codec::from_value(text).map(drop),
         Kind::Command => CommandWords::from_value(text).map(drop),
         Kind::Choice(words) => match words.contains(&text) {

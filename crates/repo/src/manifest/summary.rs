@@ -59,6 +59,9 @@ pub struct BackupSummary {
     pub stopped: Timestamp,
     /// Whether it was taken from a standby.
     pub from_standby: bool,
+    /// Which server's files were read, and how.
+    #[serde(default)]
+    pub origin: Origin,
 
     /// Content of `backup_label`, as `pg_backup_stop` gave it.
     pub backup_label: String,
@@ -190,6 +193,29 @@ pub struct DatabaseProperties {
     pub is_template: bool,
     /// Settings for everybody in it, as `name=value`.
     pub settings: Vec<String>,
+}
+
+/// Which server's files a backup was read from. Another backup of the same origin may trust WAL to name what changed since.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Origin {
+    /// Taken by a version that did not note it.
+    #[default]
+    Unknown,
+    /// A data directory of the host that pgproof ran on.
+    Directory {
+        /// The host.
+        host: String,
+        /// The directory's inode.
+        inode: u64,
+        /// When the directory was made, in nanoseconds since 1970, where its file system tells.
+        born: Option<u64>,
+    },
+    /// A server that sent its files over the replication protocol.
+    Replication {
+        /// How it was reached.
+        server: String,
+    },
 }
 
 /// A tablespace with a place of its own.

@@ -6,7 +6,7 @@ use super::observe::{PackKey, Sides, Vouched};
 use super::plan::{BackupPlan, CopyPlan, Fate, plan};
 use super::report::{CopiedBackup, CopyReport, CopyState, LineageCopy, Problem};
 use super::{CopyOptions, objects};
-use crate::catalog::{CatalogBackup, LineageCatalog, WalObject, lineages};
+use crate::catalog::{CatalogBackup, LineageCatalog, WalObject, all_lineages};
 use crate::layout::{BackupId, Lineage, PackNumber};
 use crate::lease::{Ground, ReaderClaim, ReaderLease, WalNeeded, WriterClaim, WriterLease};
 use crate::manifest::{Manifest, ManifestInfo, PackTable};
@@ -73,7 +73,7 @@ pub fn plan_copy(source: &Repository, target: &Repository, options: &CopyOptions
 
 fn chosen_lineages(source: &Repository, target: &Repository, options: &CopyOptions) -> Result<Vec<Lineage>> {
     refuse_same(source, target)?;
-    let mut chosen = lineages(source)?;
+    let mut chosen = all_lineages(source)?;
     chosen.retain(|lineage| options.lineage.is_none_or(|wanted| wanted == lineage.system()));
     Ok(chosen)
 }

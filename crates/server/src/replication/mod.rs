@@ -4,9 +4,11 @@
 //! them, and crates that do know no Unix-domain sockets, through which alone a server lets its own account in without a password
 //! (`docs/decisions`, 2026-11-23). Everything is blocking, and every wait has a limit.
 
+mod basebackup;
 mod stream;
 mod wire;
 
+pub use basebackup::{BaseBackup, BaseBackupOptions, SentPiece, SentTablespace};
 pub use stream::{Received, Stream};
 
 use crate::error::{Cause, ServerError};
