@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use pgproof_store::{AzureConfig, Secret};
 use std::{path::PathBuf, process::Command};
 
-/// The newest one that Debian's Node.js 20 runs. npm checks it and what it needs against the registry's hashes.
+/// The newest one that Node.js 20 runs. Only its own version is pinned: what it needs is what npm resolves on the day.
 const AZURITE_VERSION: &str = "3.35.0";
 
 /// The container of every server.

@@ -30,6 +30,8 @@ pub(super) struct Exchange {
     pub(super) code: Option<String>,
     /// The server's clock in the latest reply.
     pub(super) date: Option<Timestamp>,
+    /// A good reply to a request for a range carried nothing.
+    pub(super) empty_range: bool,
     /// Why there was no reply.
     pub(super) failure: Option<HttpErrorKind>,
 }
@@ -133,8 +135,9 @@ impl HttpService for Wire {
         self.count(sort, request.body().content_length());
         self.add(&notebook.extra, sort, &mut request).await?;
         notebook.note(|exchange| *exchange = Exchange { sent: exchange.sent + 1, ..Exchange::default() });
+        let ranged = request.headers().contains_key("range");
         match self.inner.execute(request).await {
-            Ok(response) => Self::noted(&notebook, response).await,
+            Ok(response) => Self::noted(&notebook, response, ranged).await,
             Err(error) => {
                 notebook.note(|exchange| exchange.failure = Some(error.kind()));
                 Err(error)
@@ -186,10 +189,16 @@ impl Wire {
     }
 
     /// Notes a reply. The body of a refusal is read for its code and handed on.
-    async fn noted(notebook: &Notebook, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    async fn noted(
+        notebook: &Notebook,
+        response: HttpResponse,
+        ranged: bool,
+    ) -> Result<HttpResponse, HttpError> {
         let status = response.status().as_u16();
         let date = date(response.headers());
+        let empty = response.headers().get("content-length").is_some_and(|length| length == "0");
         notebook.note(|exchange| {
+            exchange.empty_range = ranged && empty && status < 300;
             exchange.status = Some(status);
             exchange.date = date;
         });

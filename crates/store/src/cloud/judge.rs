@@ -41,6 +41,8 @@ pub(super) fn judge(seen: &Exchange) -> Verdict {
     }
     match (seen.failure, seen.status) {
         (Some(HttpErrorKind::Connect), _) => Verdict::Retry { effect_unknown: false },
+        // Some services answer so at the very end of an object, or for the end of an empty one. Asking again changes nothing.
+        (None, Some(200..300)) if seen.empty_range => Verdict::RangeBeyondEnd,
         // No reply, or a good one whose body broke off.
         (Some(_), _) | (None, None | Some(200..300)) => Verdict::Retry { effect_unknown: true },
         (None, Some(status)) => refused(status, seen.code.as_deref()),
@@ -107,6 +109,8 @@ mod tests {
         assert_eq!(lost(HttpErrorKind::Timeout), Verdict::Retry { effect_unknown: true });
         assert_eq!(replied(500, Some("InternalError")), Verdict::Retry { effect_unknown: true });
         assert_eq!(replied(200, None), Verdict::Retry { effect_unknown: true });
+        let nothing = Exchange { sent: 1, status: Some(206), empty_range: true, ..Exchange::default() };
+        assert_eq!(judge(&nothing), Verdict::RangeBeyondEnd);
     }
 
     #[test]
