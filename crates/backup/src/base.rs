@@ -169,8 +169,8 @@ mod tests {
     use pgproof_repo::manifest::summary::{BackupKind, DataDirectory, ServerSettings, Totals};
 
     fn summary(start: u64, stop: u64, origin: Origin) -> BackupSummary {
-            dump: None,
         BackupSummary {
+            dump: None,
             id: BackupId::new(Timestamp::UNIX_EPOCH, [0; 3]),
             system: SystemIdentifier(1),
             kind: BackupKind::Full,
