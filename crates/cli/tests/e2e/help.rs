@@ -12,7 +12,7 @@ fn output(arguments: &[&str]) -> Result<(i32, String, String)> {
 
 #[test]
 fn every_command_explains_itself() -> Result<()> {
-    let commands: [&[&str]; 28] = [
+    let commands: [&[&str]; 27] = [
         &[],
         &["init"],
         &["check"],
