@@ -90,8 +90,16 @@ fn a_busy_standby_comes_back(version: MajorVersion) -> Result<()> {
     let full = while_busy(&pair.scene, || pair.good_backup())?;
     assert_eq!((&full["base"], &full["from_standby"]), (&Value::Null, &Value::Bool(true)));
     pair.catch_up()?;
-    let second = while_busy(&pair.scene, || pair.good_backup())?;
+    let mut second = while_busy(&pair.scene, || pair.good_backup())?;
     assert_eq!(second["base"], full["id"], "{second:#}");
+    // The primary's archiver may be behind the standby: what it has not archived yet is compared instead.
+    for _ in 0..3 {
+        if second["gaps"] == serde_json::json!([]) {
+            break;
+        }
+        pair.catch_up()?;
+        second = while_busy(&pair.scene, || pair.good_backup())?;
+    }
     assert_eq!(second["gaps"], serde_json::json!([]), "WAL alone must tell what changed");
     ensure!(second["reasons"]["reused"]["files"].as_u64() > Some(500), "{}", second["reasons"]);
     let summary = pair.shown(&second)?;
@@ -164,7 +172,7 @@ fn a_promotion_ends_the_backup_and_leaves_the_earlier_ones() -> Result<()> {
     ensure!(stderr.contains("was promoted during the backup"), "{stderr}");
     let list = pair.scene.pgproof(&["list", "--json"])?.succeeded()?.json()?;
     let listed = list["report"]["lineages"][0]["backups"].as_array().context("backups")?;
-    let published = listed.iter().filter(|backup| backup["state"]["state"] == "published");
+    let published = listed.iter().filter(|backup| backup["state"] == "published");
     assert_eq!(published.map(|backup| &backup["id"]).collect::<Vec<_>>(), [&before["id"]], "{list:#}");
     let refused = pair.backup(&[])?;
     assert_eq!(refused.code, 3);

@@ -281,6 +281,13 @@ impl Bucket {
 
     /// Makes one read, whole or of a range, and gives what it got and what is known of the whole object.
     fn read(&self, path: &ObjectPath, range: Option<GetRange>) -> Tried<(Bytes, Found)> {
+        let tried = self.read_once(path, range.clone());
+        let unclear = matches!(&tried.outcome, Err(failure) if failure.verdict == Verdict::NotFoundByUnknown);
+        // Not there at the first look and listed at the second: somebody has just put it there.
+        if unclear { self.read_once(path, range) } else { tried }
+    }
+
+    fn read_once(&self, path: &ObjectPath, range: Option<GetRange>) -> Tried<(Bytes, Found)> {
         let (service, key, limits) = (Arc::clone(&self.service), self.key_of(path), self.limits);
         let mut tried = self.run(async move {
             attempts(limits, Extra::default(), || {
