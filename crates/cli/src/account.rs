@@ -43,7 +43,7 @@ pub(crate) fn become_repository_owner(config: &Config) -> Result<(), ServerError
         return Ok(());
     }
     let data = config.instance.pgdata.as_deref().and_then(|path| Owner::of(path).ok());
-    let owner = data.or_else(|| config.repository().ok().as_ref().and_then(repository_owner));
+    let owner = data.or_else(|| config.repositories().ok()?.iter().find_map(repository_owner));
     owner.map_or(Ok(()), become_owner)
 }
 

@@ -1,13 +1,14 @@
 //! Opening the configured repository, and finding in it what a person named.
 
 use crate::args::high::Context;
-use crate::config::{Config, RepositoryConfig};
+use crate::config::{Config, ConfigError, RepositoryConfig};
 use crate::fault::Refused;
 use anyhow::Context as _;
 use pgproof_pg::SystemIdentifier;
 use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, lineages};
 use pgproof_repo::lease::LeaseTimes;
-use pgproof_repo::{BackupId, Lineage, Repository, Unlock};
+use pgproof_repo::{BackupId, Error, Lineage, Repository, Unlock};
+use pgproof_wal::NamedRepository;
 use std::sync::Arc;
 
 /// What opens a configured repository.
@@ -15,19 +16,42 @@ pub(crate) fn unlock(config: &RepositoryConfig) -> Unlock {
     config.key_file.clone().map_or(Unlock::Nothing, Unlock::IdentityFile)
 }
 
-/// Opens the configured repository.
-pub(crate) fn open(config: &Config) -> anyhow::Result<Repository> {
-    let repository = config.repository()?;
-    let store = repository.store.open()?;
-    Ok(Repository::open(Arc::from(store), &unlock(&repository))?)
+/// Opens a configured repository.
+pub(crate) fn open(config: &RepositoryConfig) -> anyhow::Result<Repository> {
+    let store = config.store.open()?;
+    Ok(Repository::open(Arc::from(store), &unlock(config))?)
 }
 
-/// Reads the configuration and opens its repository.
-pub(crate) fn open_configured(context: &Context) -> anyhow::Result<(Config, Repository)> {
+/// A configured repository, and what opening it gave.
+pub(crate) struct Opened {
+    pub(crate) config: RepositoryConfig,
+    pub(crate) repository: anyhow::Result<Repository>,
+}
+
+/// Opens the repositories that are meant, in their order.
+pub(crate) fn open_each(config: &Config) -> anyhow::Result<Vec<Opened>> {
+    let open = |config: RepositoryConfig| Opened { repository: open(&config), config };
+    Ok(config.repositories()?.into_iter().map(open).collect())
+}
+
+/// Reads the configuration and opens the repositories that are meant.
+pub(crate) fn open_configured(context: &Context) -> anyhow::Result<(Config, Vec<Opened>)> {
     let config = context.config()?;
     crate::account::become_repository_owner(&config)?;
-    let repository = open(&config)?;
-    Ok((config, repository))
+    let opened = open_each(&config)?;
+    Ok((config, opened))
+}
+
+/// The repositories that are meant, to be opened when they are needed.
+pub(crate) fn named(config: &Config) -> Result<Vec<NamedRepository>, ConfigError> {
+    let name = |config: RepositoryConfig| {
+        let (name, place, required) = (config.name.clone(), config.store.describe(), config.required);
+        NamedRepository::new(name, place, required, move || {
+            let store = config.store.open().map_err(Error::store("open the repository"))?;
+            Repository::open(Arc::from(store), &unlock(&config))
+        })
+    };
+    Ok(config.repositories()?.into_iter().map(name).collect())
 }
 
 /// Reads the catalogs of all lineages.

@@ -42,8 +42,8 @@ pub(crate) struct GlobalArgs {
 /// Which repository, for the commands that use one.
 #[derive(Debug, Args, Default)]
 pub(crate) struct RepositoryArgs {
-    /// Use this repository instead of the configured one: a directory, or s3://BUCKET/PREFIX
-    #[arg(long, value_name = "PATH|URL", value_hint = ValueHint::DirPath)]
+    /// Use this repository only: a configured one by its name, a directory (/path or ./path), or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "NAME|PATH|URL", value_hint = ValueHint::DirPath)]
     pub(crate) repository: Option<String>,
     /// File with the age identity that opens the repository
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -93,6 +93,9 @@ pub(crate) struct InitArgs {
     pub(crate) pgdata: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
+    /// Name of the repository in the configuration; a new name adds the repository to a configuration that is there
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// Where the store listens, when it is not AWS
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,

@@ -1,5 +1,6 @@
 //! `pgproof expire`: removes what the retention no longer wants.
 
+use super::each::{Failure, each};
 use crate::args::high::Context;
 use crate::args::low::ExpireArgs;
 use crate::config::{RetentionConfig, parse_duration};
@@ -9,6 +10,7 @@ use crate::printer::{Page, Report, show_time};
 use crate::repository;
 use jiff::SignedDuration;
 use pgproof_base::Bytes;
+use pgproof_repo::Repository;
 use pgproof_repo::catalog::{LineageCatalog, Scope};
 use pgproof_repo::expire::{ExpireOptions, ExpirePlan, ExpireReport, plan_expire, run_expire};
 use pgproof_repo::retention::{KeepReason, RemoveReason, RetentionPolicy};
@@ -29,22 +31,36 @@ enum LineageExpired {
 }
 
 pub(crate) fn expire(args: &ExpireArgs, context: &Context) -> anyhow::Result<Exit> {
-    let (config, repository) = repository::open_configured(context)?;
-    let options = options(args, &config.retention)?;
-    let catalogs = repository::catalogs(&repository, Scope::BackupsAndWal)?;
+    let (_, opened) = repository::open_configured(context)?;
+    // What is asked wrongly is refused before anything is removed anywhere.
+    for one in &opened {
+        options(args, &one.config.retention)?;
+    }
+    each(context, "expire", opened, Failure::Counts, |one, repository| {
+        let options = options(args, &one.config.retention)?;
+        Ok((expire_in(repository, args, &options, context)?, Exit::Done))
+    })
+}
+
+fn expire_in(
+    repository: &Repository,
+    args: &ExpireArgs,
+    options: &ExpireOptions,
+    context: &Context,
+) -> anyhow::Result<Expired> {
+    let catalogs = repository::catalogs(repository, Scope::BackupsAndWal)?;
     let newest = repository::newest(&catalogs).map(LineageCatalog::system);
     let mut lineages = Vec::new();
     for catalog in &catalogs {
         let superseded = newest.is_some_and(|newest| newest != catalog.system());
         lineages.push(if args.dry_run {
-            LineageExpired::Planned(Box::new(plan_expire(catalog, &options, superseded)))
+            LineageExpired::Planned(Box::new(plan_expire(catalog, options, superseded)))
         } else {
-            let report = run_expire(&repository, catalog.lineage, &options, superseded, &context.talk)?;
+            let report = run_expire(repository, catalog.lineage, options, superseded, &context.talk)?;
             LineageExpired::Done(Box::new(report))
         });
     }
-    context.printer.report("expire", &Expired { dry_run: args.dry_run, lineages })?;
-    Ok(Exit::Done)
+    Ok(Expired { dry_run: args.dry_run, lineages })
 }
 
 /// The rules of the command line replace the configured ones as a whole: half of one and half of the other is nobody's intention.

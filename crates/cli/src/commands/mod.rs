@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod completions;
 mod config;
+mod each;
 mod expire;
 mod init;
 mod list;
@@ -16,6 +17,7 @@ mod restore_text;
 mod show;
 mod start;
 mod status;
+mod take_over;
 mod verify;
 
 use crate::args::high::Context;

@@ -1,5 +1,6 @@
 //! `pgproof show`: everything that is known about one backup.
 
+use super::each::{Failure, each};
 use super::list::show_version;
 use crate::args::high::Context;
 use crate::args::low::ShowArgs;
@@ -24,11 +25,12 @@ struct ShowReport {
 }
 
 pub(crate) fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<Exit> {
-    let (_, repository) = repository::open_configured(context)?;
-    let catalogs = repository::catalogs(&repository, Scope::Backups)?;
-    let (_, backup) = repository::find(&catalogs, &args.backup)?;
-    context.printer.report("show", &report(backup))?;
-    Ok(Exit::Done)
+    let (_, opened) = repository::open_configured(context)?;
+    each(context, "show", opened, Failure::Counts, |_, repository| {
+        let catalogs = repository::catalogs(repository, Scope::Backups)?;
+        let (_, backup) = repository::find(&catalogs, &args.backup)?;
+        Ok((report(backup), Exit::Done))
+    })
 }
 
 fn report(backup: &CatalogBackup) -> ShowReport {

@@ -18,8 +18,9 @@ mod settings;
 pub(crate) mod template;
 mod value;
 
-pub(crate) use effective::{FlagValue, Origin, Setting};
+pub(crate) use effective::{FlagValue, NAMED, Origin, Setting};
 pub(crate) use error::ConfigError;
 pub(crate) use find::{Places, SYSTEM_FILE};
+pub(crate) use read::is_name;
 pub(crate) use settings::{BackupConfig, Config, InstanceConfig, RepositoryConfig, RetentionConfig};
 pub(crate) use value::parse_duration;

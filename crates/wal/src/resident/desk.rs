@@ -4,7 +4,7 @@ use super::RunReport;
 use super::call::Answer;
 use super::queue::Identity;
 use crate::error::WalError;
-use crate::push::PushReport;
+use crate::push::Pushed;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// It is durable, as it was then.
-    Stored(Identity, PushReport),
+    Stored(Identity, Pushed),
     /// It is not.
     Failed { message: String, hint: String },
     /// There is no such file any more, or it is not this process's to archive.
@@ -50,7 +50,7 @@ pub(super) struct Desk {
     pub(super) over: Option<WalError>,
     pub(super) report: RunReport,
     /// Durable, and not asked for yet.
-    durable: BTreeMap<String, (Identity, PushReport)>,
+    durable: BTreeMap<String, (Identity, Pushed)>,
     failed: BTreeMap<String, (String, String)>,
     gone: BTreeSet<String>,
     under_way: BTreeSet<String>,
@@ -134,11 +134,11 @@ impl Desk {
         self.busy = now;
         self.under_way.remove(&name);
         match outcome {
-            Outcome::Stored(file, report) => {
-                self.report.stored += u64::from(!report.was_there);
-                self.report.bytes_stored += report.bytes_stored;
+            Outcome::Stored(file, pushed) => {
+                self.report.stored += u64::from(!pushed.was_there());
+                self.report.bytes_stored += pushed.bytes_stored();
                 self.rests_until = None;
-                self.durable.insert(name, (file, report));
+                self.durable.insert(name, (file, pushed));
             }
             Outcome::Failed { message, hint } => {
                 self.rests_until = Some(now + RETRY);
@@ -161,13 +161,10 @@ impl Desk {
     /// What the caller is told about its file; nothing while that is not known. What is durable of another state of the file does not
     /// count, and is asked for again.
     pub(super) fn answer(&mut self, name: &str, now_is: &Identity) -> Option<Answer> {
-        if let Some((file, report)) = self.durable.remove(name) {
+        if let Some((file, pushed)) = self.durable.remove(name) {
             if file == *now_is {
                 self.report.answered += 1;
-                return Some(Answer::Stored {
-                    bytes_stored: report.bytes_stored,
-                    was_there: report.was_there,
-                });
+                return Some(Answer::Stored { pushed });
             }
             return Some(Answer::Elsewhere);
         }
@@ -182,6 +179,7 @@ impl Desk {
 mod tests {
     use super::super::queue;
     use super::*;
+    use crate::push::{PushOutcome, PushedTo};
 
     fn file(content: &str) -> Identity {
         let place = tempfile::tempdir().unwrap();
@@ -190,8 +188,10 @@ mod tests {
         queue::identity(&path).unwrap()
     }
 
-    fn stored(name: &str) -> PushReport {
-        PushReport { name: name.to_owned(), bytes_stored: 7, was_there: false }
+    fn stored(name: &str) -> Pushed {
+        let outcome = PushOutcome::Stored { bytes_stored: 7, was_there: false };
+        let repositories = vec![PushedTo { repository: "main".to_owned(), outcome }];
+        Pushed { name: name.to_owned(), repositories }
     }
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(desk.answer("1", &other), Some(Answer::Elsewhere), "it was made anew");
         assert_eq!(desk.answer("1", &one), None, "it is asked for once");
         desk.done("1".to_owned(), Outcome::Stored(one.clone(), stored("1")), now);
-        assert_eq!(desk.answer("1", &one), Some(Answer::Stored { bytes_stored: 7, was_there: false }));
+        assert_eq!(desk.answer("1", &one), Some(Answer::Stored { pushed: stored("1") }));
         assert_eq!((desk.report.stored, desk.report.answered), (2, 1));
     }
 

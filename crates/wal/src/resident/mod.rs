@@ -1,7 +1,7 @@
 //! `archive run`: archives ahead of PostgreSQL's archiver, several files at a time, and answers its `archive push` from what is durable
 //! already.
 //!
-//! Promises that a push hears "stored" only of a file that is durable in the repository that it means, with the content that the file has
+//! Promises that a push hears "stored" only of a file that is durable in the repositories that it means, with the content that the file has
 //! now. Nothing depends on this process: a push that finds nobody, silence, or somebody who serves another repository archives by itself,
 //! and a file that is stored twice is stored once. What is durable is remembered in memory only, so no leftover on disk can claim it.
 //!
@@ -15,10 +15,12 @@ pub use call::ask;
 pub use queue::waiting;
 
 use crate::error::{WalError, with_causes};
-use crate::push::{PushReport, PushRequest, push};
+use crate::push::{
+    Confirm, Offer, PushOutcome, PushReport, PushRequest, Pushed, PushedTo, judge, push_offer,
+};
+use crate::repositories::{NamedRepository, Rests};
 use call::{Answer, Caller, LISTEN};
 use desk::{Desk, Next, Outcome, RETRY};
-use pgproof_repo::Repository;
 use pgproof_repo::walobject::StoreOptions;
 use serde::Serialize;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -36,8 +38,6 @@ const CALLERS_MAX: usize = 16;
 pub struct RunRequest {
     /// The data directory.
     pub pgdata: PathBuf,
-    /// The repository, as pushes name it.
-    pub place: String,
     /// Files that are archived at a time.
     pub workers: usize,
     /// How segments are stored.
@@ -49,12 +49,23 @@ pub struct RunRequest {
 /// What happens meanwhile, for whoever watches.
 #[derive(Debug)]
 pub enum RunEvent<'a> {
-    /// The repository holds a file.
+    /// Every repository that is required holds a file.
     Stored {
         /// What was done.
-        report: &'a PushReport,
+        pushed: &'a Pushed,
     },
-    /// The repository did not take a file.
+    /// A repository that is not required did not take a file, and rests.
+    Behind {
+        /// The repository.
+        repository: &'a str,
+        /// The file.
+        name: &'a str,
+        /// Why not.
+        why: String,
+        /// When it is tried again.
+        again_in: Duration,
+    },
+    /// A repository that is required did not take a file.
     NotStored {
         /// Its name.
         name: &'a str,
@@ -68,7 +79,7 @@ pub enum RunEvent<'a> {
 /// What came of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RunReport {
-    /// Files that the repository took.
+    /// Files that a repository took.
     pub stored: u64,
     /// Bytes that they take there.
     pub bytes_stored: u64,
@@ -82,7 +93,7 @@ pub struct RunReport {
 /// [`WalError::ResidentTaken`] when somebody else does; [`WalError::Unreadable`] when the queue cannot be seen any more;
 /// [`WalError::OtherRepository`] when PostgreSQL's own pushes name another repository.
 pub fn run(
-    repository: &Repository,
+    repositories: &[NamedRepository],
     request: &RunRequest,
     stop: &AtomicBool,
     tell: &(dyn Fn(RunEvent<'_>) + Sync),
@@ -92,7 +103,9 @@ pub fn run(
         _ => WalError::Unreadable { path: request.pgdata.clone(), source },
     })?;
     let resident = Resident {
-        repository,
+        repositories,
+        places: call::places(repositories),
+        rests: Rests::default(),
         request,
         tell,
         desk: Mutex::new(Desk::new(Instant::now())),
@@ -116,8 +129,20 @@ pub fn run(
     desk.over.map_or(Ok(desk.report), Err)
 }
 
+/// Another repository lies in the place of one that was opened.
+pub(crate) fn is_replaced(error: &WalError) -> bool {
+    match error {
+        WalError::Repo { source: pgproof_repo::Error::Replaced { .. }, .. } => true,
+        WalError::NotEverywhere { source, .. } => is_replaced(source),
+        _ => false,
+    }
+}
+
 struct Resident<'a> {
-    repository: &'a Repository,
+    repositories: &'a [NamedRepository],
+    places: String,
+    /// Repositories that are not required and failed.
+    rests: Rests,
     request: &'a RunRequest,
     tell: &'a (dyn Fn(RunEvent<'_>) + Sync),
     desk: Mutex<Desk>,
@@ -181,29 +206,53 @@ impl Resident<'_> {
         // Before its content is read: what is said of it later holds for the file as it was then.
         let file = queue::identity(&self.request.pgdata.join(&path));
         let request = PushRequest { pgdata: self.request.pgdata.clone(), path };
-        // This process may be older than the repository: in one that was made anew in the same place nothing must be stored with the old
-        // keys, and what was in that very moment does not count.
-        let confirm = || {
-            let confirmed = self.repository.confirm();
-            confirmed.map_err(|source| WalError::Repo { operation: "archive the file", source })
-        };
-        let pushed = confirm()
-            .and_then(|()| push(self.repository, &request, self.request.options))
-            .and_then(|report| confirm().map(|()| report));
+        let pushed = Offer::observe(&request).and_then(|offer| self.push(offer));
         match (pushed, file) {
-            (Err(error @ WalError::Repo { source: pgproof_repo::Error::Replaced { .. }, .. }), _) => {
+            (Err(error), _) if is_replaced(&error) => {
                 self.desk().over = Some(error);
                 Outcome::Gone
             }
-            (Ok(report), Ok(file)) => {
-                (self.tell)(RunEvent::Stored { report: &report });
-                Outcome::Stored(file, report)
+            (Ok(pushed), Ok(file)) => {
+                (self.tell)(RunEvent::Stored { pushed: &pushed });
+                Outcome::Stored(file, pushed)
             }
             // PostgreSQL removed it, which it does with what was archived.
             (_, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Outcome::Gone,
             (Ok(_), Err(source)) => self.failed(name, &WalError::Unreadable { path: request.path, source }),
             (Err(error), _) => self.failed(name, &error),
         }
+    }
+
+    /// Pushes to all that are awake. This process may be older than the repositories, so each is looked at again.
+    fn push(&self, offer: Offer) -> Result<Pushed, WalError> {
+        let awake = self.rests.awake(self.repositories, Instant::now());
+        let name = offer.text.clone();
+        let results = push_offer(&awake, offer.clone(), self.request.options, Confirm::BothTimes);
+        for (repository, result) in awake.iter().zip(&results).filter(|(repository, _)| !repository.required)
+        {
+            self.note(repository, &name, result);
+        }
+        let mut pushed = judge(&name, &awake, results)?;
+        for resting in
+            self.repositories.iter().filter(|one| !awake.iter().any(|other| other.name == one.name))
+        {
+            let why = "it failed a moment ago, and rests".to_owned();
+            let outcome = PushOutcome::Behind { why };
+            pushed.repositories.push(PushedTo { repository: resting.name.clone(), outcome });
+        }
+        offer.clear_spool();
+        Ok(pushed)
+    }
+
+    /// What a repository that is not required made of a file.
+    fn note(&self, repository: &NamedRepository, name: &str, result: &Result<PushReport, WalError>) {
+        let Err(error) = result else { return self.rests.worked(&repository.name) };
+        if is_replaced(error) {
+            repository.forget();
+        }
+        let again_in = self.rests.failed(&repository.name, Instant::now());
+        let (repository, why) = (repository.name.as_str(), with_causes(error));
+        (self.tell)(RunEvent::Behind { repository, name, why, again_in });
     }
 
     fn failed(&self, name: &str, error: &WalError) -> Outcome {
@@ -238,9 +287,9 @@ impl Resident<'_> {
     /// Answers one push.
     fn serve(&self, caller: &mut Caller) -> std::io::Result<()> {
         let call = caller.read()?;
-        if call.repository != self.request.place {
+        if call.repository != self.places {
             if call.is_queued {
-                let expected = self.request.place.clone();
+                let expected = self.places.clone();
                 self.desk().over = Some(WalError::OtherRepository { found: call.repository, expected });
             }
             return caller.answer(&Answer::Elsewhere);
