@@ -43,6 +43,11 @@ pub(crate) fn spool_flag(spool: &Path) -> String {
     format!(" --spool {}", quoted(spool))
 }
 
+/// What keeps `restore_command` from asking a repository.
+pub(crate) fn without_flag(repository: &str) -> String {
+    format!(" --without {repository}")
+}
+
 /// Our `archive_command` for a repository that no configuration names.
 pub(crate) fn render_push_to(program: &Path, repository: &str, key: Option<&Path>) -> String {
     format!("{} archive push \"%p\" {}", quoted(program), place_flags(repository, key))

@@ -54,6 +54,22 @@ pub(crate) fn named(config: &Config) -> Result<Vec<NamedRepository>, ConfigError
     Ok(config.repositories()?.into_iter().map(name).collect())
 }
 
+/// The same without those that a recovery was told to leave out.
+pub(crate) fn named_without(config: &Config, without: &[String]) -> anyhow::Result<Vec<NamedRepository>> {
+    let mut repositories = named(config)?;
+    // One that is not configured was taken out of the file meanwhile, which comes to the same.
+    repositories.retain(|repository| !without.contains(&repository.name));
+    match repositories.is_empty() {
+        true => Err(Refused::new(
+            "repository-none-left",
+            "no repository is left to be asked",
+            "leave out one --without",
+        )
+        .into()),
+        false => Ok(repositories),
+    }
+}
+
 /// Reads the catalogs of all lineages.
 pub(crate) fn catalogs(repository: &Repository, scope: Scope) -> anyhow::Result<Vec<LineageCatalog>> {
     let read = |lineage: Lineage| LineageCatalog::read(repository, lineage, scope, LeaseTimes::default());

@@ -96,6 +96,9 @@ pub enum WalError {
         /// How long was waited.
         limit: Duration,
     },
+    /// A repository failed a moment ago, and is tried again soon.
+    #[error("it failed a moment ago, and rests")]
+    Resting,
     /// Earlier attempts in a repository never came to an end.
     #[error("{attempts} earlier attempts hang there")]
     Hanging {
@@ -186,7 +189,7 @@ impl WalError {
                 "start `pgproof archive run` again with the configuration that archive_command names".to_owned()
             }
             Self::Resident { hint, .. } => hint.clone(),
-            Self::TooSlow { .. } | Self::Hanging { .. } => {
+            Self::TooSlow { .. } | Self::Resting | Self::Hanging { .. } => {
                 "is the repository's network or file system up? `pgproof archive status` shows what it lacks".to_owned()
             }
             Self::NotEverywhere { source, .. } | Self::Nowhere { source, .. } => source.hint(),

@@ -22,7 +22,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(10);
 /// Attempts that may hang in one repository that is not required. Each is a thread, and a network file system may hang for days.
 const HANGING_MAX: usize = 4;
 
-/// A repository that failed and is not required rests for so long, then for twice as long, up to five minutes.
+/// A repository that failed rests for so long; one that is not required then for twice as long, up to five minutes.
 const REST_FIRST: Duration = Duration::from_secs(5);
 const REST_MAX: Duration = Duration::from_secs(300);
 
@@ -209,7 +209,7 @@ impl<T> Attempt<T> {
     }
 }
 
-/// Which repositories rest after a failure: those that are not required, in a process that lives long.
+/// Which repositories rest after a failure, in a process that lives long.
 #[derive(Debug, Default)]
 pub(crate) struct Rests(Mutex<BTreeMap<String, Rest>>);
 
@@ -220,24 +220,25 @@ struct Rest {
 }
 
 impl Rests {
-    /// Those that are worked on now.
-    pub(crate) fn awake<'a>(
-        &self,
-        repositories: &'a [NamedRepository],
-        now: Instant,
-    ) -> Vec<&'a NamedRepository> {
-        let rests = lock(&self.0);
-        let rests = |name: &str| rests.get(name).is_some_and(|rest| now < rest.until);
-        repositories.iter().filter(|repository| repository.required || !rests(&repository.name)).collect()
+    /// Whether one failed a moment ago.
+    pub(crate) fn is_resting(&self, name: &str, now: Instant) -> bool {
+        lock(&self.0).get(name).is_some_and(|rest| now < rest.until)
     }
 
     /// One failed: how long it rests now.
-    pub(crate) fn failed(&self, name: &str, now: Instant) -> Duration {
+    pub(crate) fn failed(&self, named: &NamedRepository, now: Instant) -> Duration {
         let mut rests = lock(&self.0);
-        let next = |rest: &Rest| (rest.last * 2).min(REST_MAX);
-        let last = rests.get(name).map_or(REST_FIRST, next);
-        rests.insert(name.to_owned(), Rest { until: now + last, last });
+        // PostgreSQL waits for one that is required.
+        let max = if named.required { REST_FIRST } else { REST_MAX };
+        let next = |rest: &Rest| (rest.last * 2).min(max);
+        let last = rests.get(&named.name).map_or(REST_FIRST, next);
+        rests.insert(named.name.clone(), Rest { until: now + last, last });
         last
+    }
+
+    /// Nobody rests any more.
+    pub(crate) fn clear(&self) {
+        lock(&self.0).clear();
     }
 
     /// One works.
@@ -299,20 +300,17 @@ mod tests {
     }
 
     #[test]
-    fn rests_grow_and_end_and_required_ones_never_rest() {
+    fn rests_end_and_grow_only_for_those_that_nobody_waits_for() {
         let (now, rests) = (Instant::now(), Rests::default());
-        let all = [named("near", true), named("far", false)];
-        let awake =
-            |at: Instant| rests.awake(&all, at).iter().map(|one| one.name.clone()).collect::<Vec<_>>();
-        assert_eq!(awake(now), ["near", "far"]);
-        assert_eq!(rests.failed("far", now), REST_FIRST);
-        rests.failed("near", now);
-        assert_eq!(awake(now), ["near"]);
-        assert_eq!(awake(now + REST_FIRST), ["near", "far"]);
-        assert_eq!(rests.failed("far", now), 2 * REST_FIRST);
-        assert_eq!((0..10).map(|_| rests.failed("far", now)).last(), Some(REST_MAX));
+        let [near, far] = [named("near", true), named("far", false)];
+        assert!(!rests.is_resting("far", now));
+        assert_eq!(rests.failed(&far, now), REST_FIRST);
+        assert_eq!((0..3).map(|_| rests.failed(&near, now)).last(), Some(REST_FIRST));
+        assert!(rests.is_resting("near", now) && !rests.is_resting("near", now + REST_FIRST));
+        assert_eq!(rests.failed(&far, now), 2 * REST_FIRST);
+        assert_eq!((0..10).map(|_| rests.failed(&far, now)).last(), Some(REST_MAX));
         rests.worked("far");
-        assert_eq!(awake(now), ["near", "far"]);
-        assert_eq!(rests.failed("far", now), REST_FIRST);
+        assert!(!rests.is_resting("far", now));
+        assert_eq!(rests.failed(&far, now), REST_FIRST);
     }
 }

@@ -199,6 +199,9 @@ pub(crate) struct GetArgs {
     pub(crate) path: PathBuf,
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
+    /// Do not ask this repository; may be repeated
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub(crate) without: Vec<String>,
     /// Do not fetch segments ahead
     #[arg(long)]
     pub(crate) no_prefetch: bool,
@@ -264,6 +267,9 @@ pub(crate) struct PrefetchArgs {
     /// Data directory whose replay is served
     #[arg(long, value_name = "DIR")]
     pub(crate) pgdata: PathBuf,
+    /// Do not ask this repository; may be repeated
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub(crate) without: Vec<String>,
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
 }

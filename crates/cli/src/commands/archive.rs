@@ -31,7 +31,14 @@ pub(crate) fn archive_push(args: &PushArgs, context: &Context) -> anyhow::Result
         None => {
             start_resident_if_many_wait(args, context, &config, &pgdata);
             let options = StoreOptions { codec: config.archive.compression, ..StoreOptions::default() };
-            push_to_each(&repositories, &PushRequest { pgdata, path: args.path.clone() }, options)?
+            let request = PushRequest { pgdata, path: args.path.clone() };
+            let pushed = push_to_each(&repositories, &request, options);
+            if let Err(WalError::NotEverywhere { .. }) = &pushed {
+                // PostgreSQL offers nothing else until this file is archived: somebody has to bring the next ones to the other
+                // repositories.
+                start_resident(args, context, &config, &request.pgdata);
+            }
+            pushed?
         }
     };
     for (repository, why) in pushed.behind() {
@@ -66,7 +73,7 @@ pub(crate) fn archive_get(args: &GetArgs, context: &Context) -> anyhow::Result<E
     let config = context.config()?;
     let pgdata = data_directory(context)?;
     become_owner_of(&pgdata)?;
-    let repositories = repository::named(&config)?;
+    let repositories = repository::named_without(&config, &args.without)?;
     let request = GetRequest {
         pgdata,
         name: args.name.clone(),
@@ -142,7 +149,7 @@ pub(crate) fn archive_prefetch(args: &PrefetchArgs, context: &Context) -> anyhow
     let config = context.config()?;
     let pgdata = context.absolute(&args.pgdata);
     become_owner_of(&pgdata)?;
-    let repositories = repository::named(&config)?;
+    let repositories = repository::named_without(&config, &args.without)?;
     prefetch(&repositories, &PrefetchRequest { pgdata, count: config.archive.read_ahead })?;
     Ok(Exit::Done)
 }
@@ -152,14 +159,22 @@ const MANY: usize = 4;
 
 fn start_resident_if_many_wait(args: &PushArgs, context: &Context, config: &Config, pgdata: &Path) {
     let many = || resident::waiting(pgdata).is_ok_and(|waiting| waiting >= MANY);
-    if config.archive.push_ahead > 0 && many() {
+    if many() {
+        start_resident(args, context, config, pgdata);
+    }
+}
+
+fn start_resident(args: &PushArgs, context: &Context, config: &Config, pgdata: &Path) {
+    if config.archive.push_ahead > 0 {
         start(&["run", "--until-idle"], &args.repository, context, pgdata);
     }
 }
 
 /// Starts the process that fetches ahead.
 fn start_prefetch(args: &GetArgs, context: &Context, pgdata: &Path) {
-    start(&["prefetch"], &args.repository, context, pgdata);
+    let without = args.without.iter().flat_map(|name| ["--without", name.as_str()]);
+    let verb: Vec<&str> = ["prefetch"].into_iter().chain(without).collect();
+    start(&verb, &args.repository, context, pgdata);
 }
 
 /// Starts a process that outlives this one, with its configuration. That it cannot be started costs time only.

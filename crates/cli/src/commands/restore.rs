@@ -43,6 +43,8 @@ pub(crate) struct RestoreReport {
 struct PassedOver {
     name: String,
     error: Fault,
+    /// It could not even be opened, so nobody can tell what it holds.
+    is_away: bool,
 }
 
 /// A plan, or what came of it.
@@ -58,10 +60,9 @@ pub(crate) fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<E
     let mut options = options(args, context, &config)?;
     let found = open_and_prepare(&config, args, &mut options)?;
     for passed in &found.passed_over {
-        let why = passed.error.one_line();
-        context.talk.note(&format!("warning: repository {} was passed over: {why}", passed.name));
+        context.talk.note(&format!("warning: {}", passed.describe()));
     }
-    let several = config.repositories()?.len() > 1;
+    let several = config.repositories()?.len() > 1 || !found.passed_over.is_empty();
     let report = |outcome, found: Source| RestoreReport {
         outcome,
         repository: several.then_some(found.name),
@@ -92,16 +93,43 @@ struct Source {
     passed_over: Vec<PassedOver>,
 }
 
-/// The first repository that can bring the target back.
+impl PassedOver {
+    fn describe(&self) -> String {
+        let what = match self.is_away {
+            true => "is away, and the recovery does not ask it for WAL",
+            false => "was passed over",
+        };
+        format!("repository {} {what}: {}", self.name, self.error.one_line())
+    }
+}
+
+/// The first repository that can bring the target back. Those that cannot be opened are left out of the recovery, as the operator is
+/// told: it could not end as long as one that may have the next segment gives no answer.
 fn choose(config: &Config, args: &RestoreArgs, options: &RestoreOptions) -> anyhow::Result<Source> {
-    let (mut passed_over, mut first) = (Vec::new(), None);
-    for one in config.repositories()? {
-        match prepare_from(&one, args, options) {
-            Ok((repository, prepared)) => {
-                return Ok(Source { name: one.name, repository, prepared, passed_over });
-            }
+    let mut passed_over = Vec::new();
+    let mut opened = Vec::new();
+    let mut first = None;
+    let all = if config.is_of_file() { config.all_repositories()? } else { config.repositories()? };
+    for one in all {
+        match repository::open(&one) {
+            Ok(repository) => opened.push((one, repository)),
             Err(error) => {
-                passed_over.push(PassedOver { name: one.name, error: Fault::new(&error) });
+                let shown = Fault::new(&error);
+                passed_over.push(PassedOver { name: one.name.clone(), error: shown, is_away: true });
+                first = first.or(Some(error).filter(|_| is_meant(config, &one.name)));
+            }
+        }
+    }
+    let mut options = options.clone();
+    for away in &passed_over {
+        options.commands.restore += &archive_command::without_flag(&away.name);
+    }
+    for (one, repository) in opened.into_iter().filter(|(one, _)| is_meant(config, &one.name)) {
+        match prepare_from(&repository, args, &options) {
+            Ok(prepared) => return Ok(Source { name: one.name, repository, prepared, passed_over }),
+            Err(error) => {
+                let shown = Fault::new(&error);
+                passed_over.push(PassedOver { name: one.name, error: shown, is_away: false });
                 first = first.or(Some(error));
             }
         }
@@ -117,19 +145,22 @@ fn choose(config: &Config, args: &RestoreArgs, options: &RestoreOptions) -> anyh
     Err(error.context(format!("no repository can bring this back: {}", all.join("; "))))
 }
 
+/// Whether a restore may be made from it.
+fn is_meant(config: &Config, name: &str) -> bool {
+    config.settings.chosen.as_ref().is_none_or(|chosen| chosen == name)
+}
+
 fn prepare_from(
-    config: &RepositoryConfig,
+    repository: &Repository,
     args: &RestoreArgs,
     options: &RestoreOptions,
-) -> anyhow::Result<(Repository, Prepared)> {
-    let repository = repository::open(config)?;
+) -> anyhow::Result<Prepared> {
     let mut options = options.clone();
     options.request.backup = match args.backup.as_deref() {
-        Some(named) => Some(backup_id(&repository, named)?),
+        Some(named) => Some(backup_id(repository, named)?),
         None => None,
     };
-    let prepared = prepare(&repository, &options, Timestamp::now())?;
-    Ok((repository, prepared))
+    Ok(prepare(repository, &options, Timestamp::now())?)
 }
 
 /// Plans, and where that was done as root for a repository in a directory, plans again as the future owner of the files.
@@ -339,11 +370,7 @@ impl crate::printer::Report for RestoreReport {
             page.field("from repository", repository);
         }
         for passed in &self.passed_over {
-            page.line(format!(
-                "  note: repository {} was passed over: {}",
-                passed.name,
-                passed.error.one_line()
-            ));
+            page.line(format!("  note: {}", passed.describe()));
         }
         if matches!(self.outcome, RestoreOutcome::Planned(_)) {
             page.gap();

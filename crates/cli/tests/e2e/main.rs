@@ -13,5 +13,6 @@ mod resident;
 mod restore;
 mod s3;
 mod scene;
+mod several;
 mod status;
 mod versions;

@@ -11,10 +11,8 @@ use pgproof_repo::walobject::{PushSource, StoreOptions};
 use pgproof_repo::{Error, Lineage, Repository, writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// A repository that does not take a file is asked again after so long, then after twice as long, up to a minute.
@@ -32,7 +30,6 @@ pub(super) struct Handover<'a> {
     pub(super) place: &'a Place,
     pub(super) request: &'a ReceiveRequest,
     pub(super) size: WalSegmentSize,
-    pub(super) stop: &'a AtomicBool,
     pub(super) tell: &'a (dyn Fn(ReceiveEvent<'_>) + Sync),
 }
 
@@ -90,6 +87,33 @@ impl Parcel {
     }
 }
 
+/// A file that is not in every repository that has to hold it.
+struct Pending {
+    file: Handed,
+    parcel: Arc<Parcel>,
+    /// The repositories that hold it.
+    held: BTreeSet<String>,
+    again_at: Instant,
+    again_in: Duration,
+}
+
+impl Pending {
+    fn new(file: Handed, parcel: Parcel) -> Self {
+        let (parcel, held) = (Arc::new(parcel), BTreeSet::new());
+        Self { file, parcel, held, again_at: Instant::now(), again_in: AGAIN_FIRST }
+    }
+}
+
+/// What came of an attempt.
+enum Attempt {
+    /// Every required repository holds it, and the place no longer does.
+    Stored,
+    /// It stays in the place for good.
+    Kept,
+    /// It is tried again.
+    NotYet,
+}
+
 /// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Taken {
@@ -100,87 +124,106 @@ pub(super) struct Taken {
 }
 
 impl Handover<'_> {
-    /// Takes files until their sender is gone. Once asked to end it tries each file that is left once.
+    /// Takes files until their sender is gone, and tries what is left once more then. A file that waits for one repository keeps the next
+    /// ones from none of the others.
     pub(super) fn run(&self, files: Receiver<Handed>) -> Result<Taken, WalError> {
         let mut taken = Taken::default();
+        let mut pending: Vec<Pending> = Vec::new();
         loop {
-            match files.recv_timeout(LISTEN) {
-                Ok(file) => match self.store(file)? {
-                    true => taken.stored += 1,
-                    false => taken.waiting += 1,
-                },
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(taken),
+            let next = files.recv_timeout(LISTEN);
+            let is_over = matches!(next, Err(RecvTimeoutError::Disconnected));
+            if is_over {
+                self.rests.clear();
+            }
+            pending.extend(next.ok().map(|file| Pending::new(file, self.parcel(file))));
+            // Where one was stored at last, the others need not wait for their time.
+            let mut is_back = is_over;
+            for mut file in std::mem::take(&mut pending) {
+                if !is_back && Instant::now() < file.again_at {
+                    pending.push(file);
+                    continue;
+                }
+                match self.attempt(&mut file)? {
+                    Attempt::Stored => {
+                        is_back = true;
+                        taken.stored += 1;
+                    }
+                    Attempt::Kept => taken.waiting += 1,
+                    Attempt::NotYet => pending.push(file),
+                }
+            }
+            if is_over {
+                taken.waiting += pending.len() as u64;
+                return Ok(taken);
             }
         }
     }
 
-    /// Stores a file; false when it was not stored before the end was asked for.
-    fn store(&self, file: Handed) -> Result<bool, WalError> {
-        let parcel = self.parcel(file);
-        let (name, path) = (parcel.name.to_string(), parcel.path.clone());
-        let parcel = Arc::new(parcel);
-        let mut held = BTreeSet::new();
-        let mut again_in = AGAIN_FIRST;
-        loop {
-            match self.put(&parcel, &mut held) {
-                Ok(()) => {
-                    let removed = self.place.remove(&path);
-                    removed.map_err(|source| WalError::Spool { operation: "remove from", path, source })?;
-                    (self.tell)(ReceiveEvent::Stored { name: &name });
-                    return Ok(true);
-                }
-                // The server that was promoted archived its own: the same WAL, with something else behind its end. Which is
-                // the better one is not decided here, and both stay.
-                Err(WalError::Repo { source: Error::WalConflict { .. }, .. })
-                    if matches!(file, Handed::Partial(_)) =>
-                {
-                    return Ok(false);
-                }
-                Err(error) if is_final(&error) => return Err(error),
-                Err(error) => {
-                    let why = with_causes(&error);
-                    (self.tell)(ReceiveEvent::NotStored { name: &name, why, again_in });
-                }
+    /// Tries to store a file.
+    fn attempt(&self, pending: &mut Pending) -> Result<Attempt, WalError> {
+        let name = pending.parcel.name.to_string();
+        match self.put(&pending.parcel, &mut pending.held) {
+            Ok(()) => {
+                let path = pending.parcel.path.clone();
+                let removed = self.place.remove(&path);
+                removed.map_err(|source| WalError::Spool { operation: "remove from", path, source })?;
+                (self.tell)(ReceiveEvent::Stored { name: &name });
+                return Ok(Attempt::Stored);
             }
-            if !self.pause(again_in) {
-                return Ok(false);
+            // The server that was promoted archived its own: the same WAL, with something else behind its end. Which is
+            // the better one is not decided here, and both stay.
+            Err(WalError::Repo { source: Error::WalConflict { .. }, .. })
+                if matches!(pending.file, Handed::Partial(_)) =>
+            {
+                return Ok(Attempt::Kept);
             }
-            again_in = (again_in * 2).min(AGAIN_MAX);
+            Err(error) if is_final(&error) => return Err(error),
+            Err(WalError::Resting) => {}
+            Err(error) => {
+                let (why, again_in) = (with_causes(&error), pending.again_in);
+                (self.tell)(ReceiveEvent::NotStored { name: &name, why, again_in });
+            }
         }
+        pending.again_at = Instant::now() + pending.again_in;
+        pending.again_in = (pending.again_in * 2).min(AGAIN_MAX);
+        Ok(Attempt::NotYet)
     }
 
     /// Stores it in the repositories that do not hold it yet. Fails with what keeps a required one from holding it; what no later attempt
     /// can change goes first.
     fn put(&self, parcel: &Arc<Parcel>, held: &mut BTreeSet<String>) -> Result<(), WalError> {
         let now = Instant::now();
-        let awake = self.rests.awake(self.repositories, now);
-        let lacking: Vec<_> = awake.into_iter().filter(|named| !held.contains(&named.name)).collect();
+        let lacking = self.repositories.iter().filter(|named| !held.contains(&named.name));
+        let (resting, tried): (Vec<_>, Vec<_>) =
+            lacking.partition(|named| self.rests.is_resting(&named.name, now));
         let own = Arc::clone(parcel);
-        let results = in_each(&lacking, Arc::new(move |named, withdrawn| own.put(named, withdrawn)));
-        let mut failed: Option<WalError> = None;
-        for (named, result) in lacking.into_iter().zip(results) {
-            match result {
-                Ok(()) => {
-                    self.rests.worked(&named.name);
-                    held.insert(named.name.clone());
-                }
-                Err(error) if !named.required => self.note(named, &parcel.name.to_string(), &error),
-                Err(error) if failed.as_ref().is_none_or(|first| !is_final(first) && is_final(&error)) => {
-                    failed = Some(error);
-                }
-                Err(_) => {}
+        let results = in_each(&tried, Arc::new(move |named, withdrawn| own.put(named, withdrawn)));
+        let is_needed = |named: &&NamedRepository| named.required;
+        let mut failed = resting.into_iter().any(|named| is_needed(&named)).then_some(WalError::Resting);
+        for (named, result) in tried.into_iter().zip(results) {
+            let Err(error) = result else {
+                self.rests.worked(&named.name);
+                held.insert(named.name.clone());
+                continue;
+            };
+            let again_in = self.rests.failed(named, now);
+            if !named.required {
+                self.note(named, &parcel.name.to_string(), &error, again_in);
+            } else if failed
+                .as_ref()
+                .is_none_or(|first| is_final(&error) || matches!(first, WalError::Resting))
+            {
+                failed = Some(error);
             }
         }
         failed.map_or(Ok(()), Err)
     }
 
     /// A repository that is not required failed: nobody waits for it, and it rests.
-    fn note(&self, named: &NamedRepository, name: &str, error: &WalError) {
+    fn note(&self, named: &NamedRepository, name: &str, error: &WalError, again_in: Duration) {
         if is_replaced(error) {
             named.forget();
         }
-        let again_in = self.rests.failed(&named.name, Instant::now());
         let (repository, why) = (named.name.as_str(), with_causes(error));
         (self.tell)(ReceiveEvent::Behind { repository, name, why, again_in });
     }
@@ -200,18 +243,6 @@ impl Handover<'_> {
             }
             Handed::History(timeline) => (ArchiveName::History(timeline), self.place.history_path(timeline)),
         }
-    }
-
-    /// Waits; false when the end was asked for.
-    fn pause(&self, wait: Duration) -> bool {
-        let until = Instant::now() + wait;
-        while Instant::now() < until {
-            if self.stop.load(Ordering::Relaxed) {
-                return false;
-            }
-            thread::sleep(LISTEN.min(until.saturating_duration_since(Instant::now())));
-        }
-        !self.stop.load(Ordering::Relaxed)
     }
 }
 

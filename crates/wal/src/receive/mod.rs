@@ -133,7 +133,7 @@ pub fn receive(
     let place = place.ok_or_else(|| WalError::SpoolTaken { path: request.spool.clone() })?;
     let epochs = Arc::new(Epochs::observe(Lineage::new(system), repositories)?);
     let rests = Rests::default();
-    let handover = Handover { repositories, epochs, rests, place: &place, request, size, stop, tell };
+    let handover = Handover { repositories, epochs, rests, place: &place, request, size, tell };
     let failed = AtomicBool::new(false);
     thread::scope(|scope| {
         let (queue, files) = std::sync::mpsc::channel();

@@ -15,14 +15,14 @@ pub use call::ask;
 pub use queue::waiting;
 
 use crate::error::{WalError, with_causes};
-use crate::push::{
-    Confirm, Offer, PushOutcome, PushReport, PushRequest, Pushed, PushedTo, judge, push_offer,
-};
+use crate::push::{Confirm, Offer, PushReport, PushRequest, Pushed, judge, push_offer};
 use crate::repositories::{NamedRepository, Rests};
 use call::{Answer, Caller, LISTEN};
-use desk::{Desk, Next, Outcome, RETRY};
+use desk::{Desk, Next, Outcome, RETRY, Whose};
 use pgproof_repo::walobject::StoreOptions;
+use queue::Identity;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,6 +98,7 @@ pub fn run(
     stop: &AtomicBool,
     tell: &(dyn Fn(RunEvent<'_>) + Sync),
 ) -> Result<RunReport, WalError> {
+    open_required(repositories)?;
     let listener = call::listen(&request.pgdata).map_err(|source| match source.kind() {
         std::io::ErrorKind::AddrInUse => WalError::ResidentTaken { pgdata: request.pgdata.clone() },
         _ => WalError::Unreadable { path: request.pgdata.clone(), source },
@@ -106,6 +107,7 @@ pub fn run(
         repositories,
         places: call::places(repositories),
         rests: Rests::default(),
+        held: Mutex::default(),
         request,
         tell,
         desk: Mutex::new(Desk::new(Instant::now())),
@@ -129,6 +131,17 @@ pub fn run(
     desk.over.map_or(Ok(desk.report), Err)
 }
 
+/// Opens what has to hold every file, so that one which is made anew in its place from now on is noticed. One that is away keeps nobody
+/// from bringing WAL to the others.
+fn open_required(repositories: &[NamedRepository]) -> Result<(), WalError> {
+    let required = repositories.iter().filter(|repository| repository.required);
+    let opened: Vec<_> = required.map(NamedRepository::open).collect();
+    match opened.iter().any(Result::is_ok) {
+        true => Ok(()),
+        false => opened.into_iter().find_map(Result::err).map_or(Ok(()), Err),
+    }
+}
+
 /// Another repository lies in the place of one that was opened.
 pub(crate) fn is_replaced(error: &WalError) -> bool {
     match error {
@@ -138,11 +151,16 @@ pub(crate) fn is_replaced(error: &WalError) -> bool {
     }
 }
 
+/// A file as it was, and what each repository that holds it made of it.
+type Held = (Identity, BTreeMap<String, PushReport>);
+
 struct Resident<'a> {
     repositories: &'a [NamedRepository],
     places: String,
-    /// Repositories that are not required and failed.
+    /// Repositories that failed a moment ago.
     rests: Rests,
+    /// Files that some repositories hold already. As what is durable: in memory only.
+    held: Mutex<BTreeMap<String, Held>>,
     request: &'a RunRequest,
     tell: &'a (dyn Fn(RunEvent<'_>) + Sync),
     desk: Mutex<Desk>,
@@ -185,14 +203,15 @@ impl Resident<'_> {
                 }
                 Next::Look => {
                     drop(desk);
-                    let waiting = queue::list(&self.request.pgdata);
+                    let waiting = queue::list(&self.request.pgdata)?;
+                    self.lock_held().retain(|name, _| waiting.contains(name));
                     desk = self.desk();
-                    desk.take_queue(waiting?);
+                    desk.take_queue(waiting);
                     self.changed.notify_all();
                 }
-                Next::Archive(name) => {
+                Next::Archive(name, whose) => {
                     drop(desk);
-                    let outcome = self.archive(&name);
+                    let outcome = self.archive(&name, whose);
                     desk = self.desk();
                     desk.done(name, outcome, Instant::now());
                     self.changed.notify_all();
@@ -201,64 +220,112 @@ impl Resident<'_> {
         }
     }
 
-    fn archive(&self, name: &str) -> Outcome {
+    fn archive(&self, name: &str, whose: Whose) -> Outcome {
         let path = Path::new("pg_wal").join(name);
         // Before its content is read: what is said of it later holds for the file as it was then.
         let file = queue::identity(&self.request.pgdata.join(&path));
         let request = PushRequest { pgdata: self.request.pgdata.clone(), path };
-        let pushed = Offer::observe(&request).and_then(|offer| self.push(offer));
-        match (pushed, file) {
-            (Err(error), _) if is_replaced(&error) => {
+        let file = match file {
+            Ok(file) => file,
+            // PostgreSQL removed it, which it does with what was archived.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Outcome::Gone,
+            Err(source) => {
+                return self.failed(name, &WalError::Unreadable { path: request.path, source });
+            }
+        };
+        match Offer::observe(&request).and_then(|offer| self.push(&offer, &file, whose)) {
+            Err(error) if is_replaced(&error) => {
                 self.desk().over = Some(error);
                 Outcome::Gone
             }
-            (Ok(pushed), Ok(file)) => {
+            Ok(pushed) => {
                 (self.tell)(RunEvent::Stored { pushed: &pushed });
                 Outcome::Stored(file, pushed)
             }
-            // PostgreSQL removed it, which it does with what was archived.
-            (_, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Outcome::Gone,
-            (Ok(_), Err(source)) => self.failed(name, &WalError::Unreadable { path: request.path, source }),
-            (Err(error), _) => self.failed(name, &error),
+            Err(error) => self.failed(name, &error),
         }
     }
 
-    /// Pushes to all that are awake. This process may be older than the repositories, so each is looked at again.
-    fn push(&self, offer: Offer) -> Result<Pushed, WalError> {
-        let awake = self.rests.awake(self.repositories, Instant::now());
-        let name = offer.text.clone();
-        let results = push_offer(&awake, offer.clone(), self.request.options, Confirm::BothTimes);
-        for (repository, result) in awake.iter().zip(&results).filter(|(repository, _)| !repository.required)
-        {
-            self.note(repository, &name, result);
+    /// Pushes to the repositories that do not hold the file yet. What failed a moment ago is left out unless somebody waits. This process
+    /// may be older than the repositories, so each is looked at again.
+    fn push(&self, offer: &Offer, file: &Identity, whose: Whose) -> Result<Pushed, WalError> {
+        let (name, now) = (&offer.text, Instant::now());
+        let mut known = self.held(name, file);
+        let rests = |one: &NamedRepository| {
+            (whose == Whose::Ahead || !one.required) && self.rests.is_resting(&one.name, now)
+        };
+        let tried: Vec<&NamedRepository> =
+            self.repositories.iter().filter(|one| !known.contains_key(&one.name) && !rests(one)).collect();
+        let results = push_offer(&tried, offer.clone(), self.request.options, Confirm::BothTimes);
+        let mut failed = BTreeMap::new();
+        for (repository, result) in tried.into_iter().zip(results) {
+            match result {
+                Ok(report) => {
+                    self.rests.worked(&repository.name);
+                    known.insert(repository.name.clone(), report);
+                }
+                Err(error) => {
+                    self.note(repository, name, &error);
+                    failed.insert(repository.name.clone(), error);
+                }
+            }
         }
-        let mut pushed = judge(&name, &awake, results)?;
-        for resting in
-            self.repositories.iter().filter(|one| !awake.iter().any(|other| other.name == one.name))
-        {
-            let why = "it failed a moment ago, and rests".to_owned();
-            let outcome = PushOutcome::Behind { why };
-            pushed.repositories.push(PushedTo { repository: resting.name.clone(), outcome });
-        }
+        self.lock_held().insert(name.clone(), (file.clone(), known.clone()));
+        let all: Vec<&NamedRepository> = self.repositories.iter().collect();
+        let result = |one: &&NamedRepository| match known.remove(&one.name) {
+            Some(report) => Ok(report),
+            None => Err(failed.remove(&one.name).unwrap_or(WalError::Resting)),
+        };
+        let results = all.iter().map(result).collect();
+        let pushed = judge(name, &all, results)?;
+        self.lock_held().remove(name);
         offer.clear_spool();
         Ok(pushed)
     }
 
-    /// What a repository that is not required made of a file.
-    fn note(&self, repository: &NamedRepository, name: &str, result: &Result<PushReport, WalError>) {
-        let Err(error) = result else { return self.rests.worked(&repository.name) };
+    /// The repositories that hold this file as it is now.
+    fn held(&self, name: &str, file: &Identity) -> BTreeMap<String, PushReport> {
+        let held = self.lock_held();
+        held.get(name).filter(|(then, _)| then == file).map(|(_, held)| held.clone()).unwrap_or_default()
+    }
+
+    fn lock_held(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A repository did not take a file.
+    fn note(&self, repository: &NamedRepository, name: &str, error: &WalError) {
+        let again_in = self.rests.failed(repository, Instant::now());
+        if repository.required {
+            return;
+        }
         if is_replaced(error) {
             repository.forget();
+            self.lock_held().values_mut().for_each(|(_, held)| drop(held.remove(&repository.name)));
         }
-        let again_in = self.rests.failed(&repository.name, Instant::now());
         let (repository, why) = (repository.name.as_str(), with_causes(error));
         (self.tell)(RunEvent::Behind { repository, name, why, again_in });
     }
 
     fn failed(&self, name: &str, error: &WalError) -> Outcome {
-        let why = with_causes(error);
-        (self.tell)(RunEvent::NotStored { name, why: why.clone(), again_in: RETRY });
-        Outcome::Failed { message: why, hint: error.hint() }
+        let (message, hint) = (with_causes(error), error.hint());
+        match error {
+            // Nothing was tried, and nothing is new.
+            WalError::NotEverywhere { source, held, .. } if matches!(**source, WalError::Resting) => {
+                match held.is_empty() {
+                    true => Outcome::Failed { message, hint },
+                    false => Outcome::Partly { message, hint },
+                }
+            }
+            WalError::NotEverywhere { held, .. } if !held.is_empty() => {
+                (self.tell)(RunEvent::NotStored { name, why: message.clone(), again_in: RETRY });
+                Outcome::Partly { message, hint }
+            }
+            _ => {
+                (self.tell)(RunEvent::NotStored { name, why: message.clone(), again_in: RETRY });
+                Outcome::Failed { message, hint }
+            }
+        }
     }
 
     fn accept<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, listener: &'scope UnixListener) {

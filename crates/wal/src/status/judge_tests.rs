@@ -431,7 +431,11 @@ fn what_another_repository_holds_is_copied_from_there() {
             archived(seen, [3, 4, 7, 8]);
             held_elsewhere(seen);
         },
-        expect![[r#""#]],
+        expect![[r#"
+            0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
+            Critical archive-gap: 2 segments, 000000010000000000000005 to 000000010000000000000006, are not in the archive; offsite holds all of them
+                pgproof repair --repository main
+        "#]],
     );
     check(
         |seen| {
@@ -440,14 +444,23 @@ fn what_another_repository_holds_is_copied_from_there() {
             seen.required = false;
             seen.local.segments.clear();
         },
-        expect![[r#""#]],
+        expect![[r#"
+            0/9001000 archived to 0/6000000, lag 50335744 bytes 30 s
+            Warning archive-gap: 3 segments, 000000010000000000000006 to 000000010000000000000008, are not in the archive; offsite holds all of them
+                pgproof repair --repository main
+        "#]],
     );
     check(
         |seen| {
             archived(seen, []);
             held_elsewhere(seen);
         },
-        expect![[r#""#]],
+        expect![[r#"
+            0/9001000 archived to ?, lag ? bytes ? s
+            Warning archive-empty: the archive holds no WAL of system 7412345678901234567
+                pgproof repair --repository main
+                pgproof check
+        "#]],
     );
 }
 
@@ -458,6 +471,9 @@ fn a_repository_that_need_not_hold_wal_is_no_emergency_when_it_is_away() {
             seen.archive = Seen::No("no answer".into());
             seen.required = false;
         },
-        expect![[r#""#]],
+        expect![[r#"
+            0/9001000 archived to ?, lag ? bytes ? s
+            Warning repository-unreachable: the repository could not be read: no answer
+        "#]],
     );
 }
