@@ -55,6 +55,9 @@ impl std::fmt::Debug for NamedRepository {
 /// What is set when nobody waits any more: the file may be overwritten from then on.
 pub(crate) type Withdrawn = AtomicBool;
 
+/// What is done in one repository.
+type Work<T> = dyn Fn(&NamedRepository, &Withdrawn) -> Result<T, WalError> + Send + Sync;
+
 impl NamedRepository {
     /// Names a repository and how it is opened.
     pub fn new(
@@ -100,7 +103,7 @@ impl NamedRepository {
 /// [`WalError::TooSlow`], and its work then goes on with `Withdrawn` set.
 pub(crate) fn in_each<T: Send + 'static>(
     repositories: &[&NamedRepository],
-    work: Arc<dyn Fn(&NamedRepository, &Withdrawn) -> Result<T, WalError> + Send + Sync>,
+    work: Arc<Work<T>>,
 ) -> Vec<Result<T, WalError>> {
     let began = Instant::now();
     let never = Withdrawn::new(false);
@@ -169,7 +172,7 @@ enum Phase {
 
 fn start_optional<'scope, T: Send + 'static>(
     repository: &NamedRepository,
-    work: &Arc<dyn Fn(&NamedRepository, &Withdrawn) -> Result<T, WalError> + Send + Sync>,
+    work: &Arc<Work<T>>,
 ) -> Started<'scope, T> {
     if repository.state.hanging.load(Ordering::SeqCst) >= HANGING_MAX {
         return Started::Done(Err(WalError::Hanging { attempts: HANGING_MAX }));

@@ -228,7 +228,7 @@ mod tests {
     fn which_repositories_are_meant_includes_which_are_required() {
         let far = |required| NamedRepository::new("far", "directory /f", required, || unreachable!());
         let near = main_repository().remove(0);
-        assert_eq!(places(&[near.clone()]), "directory /r");
+        assert_eq!(places(std::slice::from_ref(&near)), "directory /r");
         assert_eq!(places(&[near.clone(), far(true)]), "directory /r, directory /f");
         assert_eq!(places(&[near, far(false)]), "directory /r, directory /f (not required)");
     }
