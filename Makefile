@@ -1,4 +1,4 @@
 # Thin fronts of `cargo xtask`: read there what each does.
-.PHONY: test demo bench ci tidy
-test demo bench ci tidy:
+.PHONY: test campaign demo bench ci tidy
+test campaign demo bench ci tidy:
 	cargo xtask $@

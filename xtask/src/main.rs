@@ -21,8 +21,9 @@ fn main() -> Result<()> {
         "test" => tasks::test(),
         "ci" => tasks::ci(),
         "tidy" => tidy::run(),
+        "campaign" => tasks::campaign(),
         "demo" => tasks::demo(),
         "bench" => tasks::bench(),
-        _ => bail!("usage: cargo xtask test | ci | tidy | demo | bench"),
+        _ => bail!("usage: cargo xtask test | ci | tidy | campaign | demo | bench"),
     }
 }

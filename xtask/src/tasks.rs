@@ -1,13 +1,30 @@
-//! `test` installs what tests need and runs all of them; `ci` adds formatting, lints and tidiness; `demo` shows a recovery.
+//! `test` installs what tests need and runs all of them; `ci` adds formatting, lints and tidiness; `campaign` is the long form of what
+//! attacks; `demo` shows a recovery.
 
 use anyhow::{Context, Result, bail};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Debian's packages that tests use: a full server with its client programs and extensions, and Python for the S3 server of the tests.
-const PACKAGES: [(&str, &str); 2] =
-    [("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"), ("/usr/bin/python3", "python3-venv")];
+/// Debian's packages that tests use: a full server with its client programs and extensions, Python for the S3 server of the tests, and
+/// wrong clocks.
+const PACKAGES: [(&str, &str); 3] = [
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
+    ("/usr/bin/python3", "python3-venv"),
+    ("/usr/bin/faketime", "faketime"),
+];
+
+/// The long form of the campaign: kills, power cuts, rounds of each other trouble, lost servers. `PGPROOF_KILLS` and the others override.
+const CAMPAIGN: [(&str, &str); 4] = [
+    ("PGPROOF_KILLS", "2000"),
+    ("PGPROOF_CUTS", "200"),
+    ("PGPROOF_CAMPAIGN", "10"),
+    ("PGPROOF_ROUNDS", "50"),
+];
+
+/// The tests that have a long form.
+const CAMPAIGN_TESTS: &str =
+    "test(campaign) + test(whatever_is_killed) + test(power_cut) + test(no_acknowledged_commit)";
 
 /// Installs what is missing and runs every test. All is built at once: a program on its own has other features than beside the tests, and
 /// half of the workspace would be built twice.
@@ -21,6 +38,19 @@ pub(crate) fn test() -> Result<()> {
     let profile: &[&str] =
         if has_nextest && env::var_os("CI").is_some() { &["--profile", "ci"] } else { &[] };
     run("cargo", &[runner, profile].concat())
+}
+
+/// Everything around pgproof misbehaves, for hours.
+pub(crate) fn campaign() -> Result<()> {
+    install()?;
+    let mut command = Command::new("cargo");
+    command.args(["nextest", "run", "--workspace", "--profile", "campaign", "-E", CAMPAIGN_TESTS]);
+    for (name, value) in CAMPAIGN {
+        if env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
+    run_command(&mut command, "the campaign")
 }
 
 /// Builds and runs the demonstration.

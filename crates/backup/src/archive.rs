@@ -3,10 +3,11 @@
 //! PostgreSQL's own wait (`pg_backup_stop(wait_for_archive => true)`) looks once a second and believes the archiver. This one looks
 //! into the repository itself, so a backup is published only when the WAL that makes it consistent is really there.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Role};
 use crate::error::BackupError;
-use pgproof_base::human_duration;
-use pgproof_pg::{Lsn, SegmentName, TimelineId};
+use crate::standby::{self, WalSwitch};
+use pgproof_base::{Progress, human_duration};
+use pgproof_pg::{Lsn, SegmentName, SegmentNumber, TimelineId, WalSegmentSize};
 use pgproof_repo::{Lineage, Repository};
 use pgproof_server::Facts;
 use std::thread;
@@ -17,27 +18,103 @@ use std::time::{Duration, Instant};
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
-/// Waits for every segment from `start` to `stop`.
+/// WAL that a backup cannot be restored without.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NeededWal {
+    /// Whose it is.
+    pub(crate) lineage: Lineage,
+    /// Size of its segments.
+    pub(crate) size: WalSegmentSize,
+    /// Its timeline.
+    pub(crate) timeline: TimelineId,
+    /// From here
+    pub(crate) start: Lsn,
+    /// up to here.
+    pub(crate) stop: Lsn,
+}
+
+/// Who ends and archives the last segment of a backup.
+#[derive(Debug)]
+pub(crate) enum Archiver<'a> {
+    /// The server whose files are read, or the primary of that.
+    Cluster(&'a mut Cluster),
+    /// The server that sent its files: the end of a backup has ended its segment.
+    Remote,
+    /// The primary of the standby that sent its files.
+    PrimaryOfRemote,
+}
+
+impl Archiver<'_> {
+    /// Has the segment ended, where the end of the backup has not done that.
+    fn switch_wal(&self) -> Option<WalSwitch> {
+        match self {
+            Self::Cluster(cluster) => match &cluster.role {
+                Role::Standby { primary } => Some(standby::switch_wal(primary.as_ref(), &cluster.facts)),
+                Role::Primary => None,
+            },
+            Self::Remote => None,
+            Self::PrimaryOfRemote => Some(WalSwitch::NotAsked),
+        }
+    }
+
+    /// What the archiver says of its own failures, for the hint.
+    fn words(&mut self) -> String {
+        match self {
+            Self::Cluster(cluster) => archiver_words(cluster),
+            Self::Remote | Self::PrimaryOfRemote => {
+                "nothing: a replication connection cannot ask it; see pg_stat_archiver on the server"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// How long the archive is waited for, and what was done to hasten it.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    limit: Duration,
+    /// On the standby's primary; `None` as long as nothing had to be waited for.
+    switch: Option<WalSwitch>,
+    is_told: bool,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, switch: None, is_told: false }
+    }
+}
+
+/// Whoever waits longer than this is told for what.
+const TELL_AFTER: Duration = Duration::from_secs(3);
+
+/// Waits for every segment.
 pub(crate) fn wait(
     repository: &Repository,
-    cluster: &mut Cluster,
-    timeline: TimelineId,
-    start: Lsn,
-    stop: Lsn,
-    limit: Duration,
+    archiver: &mut Archiver<'_>,
+    needed: NeededWal,
+    patience: &mut Patience,
+    progress: &dyn Progress,
 ) -> Result<(), BackupError> {
     let began = Instant::now();
-    let lineage = Lineage::new(cluster.facts.system_identifier);
-    let size = cluster.facts.wal_segment_size;
-    for name in segments(timeline, start, stop, cluster) {
-        while !is_archived(repository, &lineage, name, cluster)? {
-            if began.elapsed() >= limit {
-                return Err(BackupError::WalNotArchived {
-                    segment: name.file_name(size),
-                    stop,
-                    waited: human_duration(began.elapsed()),
-                    archiver: archiver_words(cluster),
-                });
+    let NeededWal { lineage, size, .. } = needed;
+    for name in segments(needed) {
+        while !is_archived(repository, lineage, name, size)? {
+            let segment = name.file_name(size);
+            if patience.switch.is_none() {
+                patience.switch = archiver.switch_wal();
+            }
+            if began.elapsed() >= patience.limit {
+                return Err(not_archived(
+                    archiver,
+                    segment,
+                    needed.stop,
+                    began.elapsed(),
+                    patience.switch.take(),
+                ));
+            }
+            if began.elapsed() >= TELL_AFTER && !std::mem::replace(&mut patience.is_told, true) {
+                let hint = patience.switch.as_ref().map_or("", WalSwitch::hint);
+                progress.note(&tell(&segment, hint));
             }
             thread::sleep((began.elapsed() / 10).clamp(PAUSE_MIN, PAUSE_MAX));
         }
@@ -45,26 +122,40 @@ pub(crate) fn wait(
     Ok(())
 }
 
-/// Names of the segments that hold WAL from `start` up to `stop`.
-fn segments(
-    timeline: TimelineId,
-    start: Lsn,
+fn tell(segment: &str, hint: &str) -> String {
+    let waiting = format!("waiting for WAL segment {segment} to be archived");
+    if hint.is_empty() { waiting } else { format!("{waiting}: {hint}") }
+}
+
+fn not_archived(
+    archiver: &mut Archiver<'_>,
+    segment: String,
     stop: Lsn,
-    cluster: &Cluster,
-) -> impl Iterator<Item = SegmentName> + use<> {
-    let size = cluster.facts.wal_segment_size;
-    let last = stop.previous_segment(size).0;
-    (start.segment(size).0..=last)
-        .map(move |number| SegmentName::new(timeline, pgproof_pg::SegmentNumber(number)))
+    waited: Duration,
+    switch: Option<WalSwitch>,
+) -> BackupError {
+    let waited = human_duration(waited);
+    match switch {
+        Some(switch) => BackupError::StandbyWalNotArchived { segment, stop, waited, switch },
+        None => BackupError::WalNotArchived { segment, stop, waited, archiver: archiver.words() },
+    }
+}
+
+/// Names of the segments that hold it.
+fn segments(needed: NeededWal) -> impl Iterator<Item = SegmentName> {
+    let size = needed.size;
+    let last = needed.stop.previous_segment(size).0;
+    (needed.start.segment(size).0..=last)
+        .map(move |number| SegmentName::new(needed.timeline, SegmentNumber(number)))
 }
 
 fn is_archived(
     repository: &Repository,
-    lineage: &Lineage,
+    lineage: Lineage,
     name: SegmentName,
-    cluster: &Cluster,
+    size: WalSegmentSize,
 ) -> Result<bool, BackupError> {
-    let path = lineage.segment(name, cluster.facts.wal_segment_size);
+    let path = lineage.segment(name, size);
     let found = repository.store().head(&path).map_err(|source| BackupError::Repo {
         operation: "look for archived WAL",
         source: pgproof_repo::Error::Store { operation: "look for archived WAL", source },

@@ -4,6 +4,7 @@
 //! `pg_wal`: everything before this backup's start is flushed there, because its checkpoint is. What neither gives is a gap, and a
 //! gap makes files be compared by content; it never makes a backup fail.
 
+use crate::archive::NeededWal;
 use crate::cluster::Cluster;
 use crate::error::BackupError;
 use crate::plan::{Touched, blocks_of};
@@ -11,7 +12,7 @@ use crate::scan::Entry;
 use crate::suspects::Page;
 use pgproof_pg::relfile::BLOCKS_PER_SEGMENT;
 use pgproof_pg::wal::{Change, JoinedChanges, SegmentSummary, Summarizer, SummarySource, WalReader};
-use pgproof_pg::{Lsn, RelPath, SegmentName, SegmentNumber, TimelineHistory, TimelineId, WalSegmentSize};
+use pgproof_pg::{Lsn, RelPath, SegmentName, SegmentNumber, TimelineHistory, WalSegmentSize};
 use pgproof_repo::walobject::{self, SegmentReader};
 use pgproof_repo::{Lineage, Repository};
 use std::collections::{HashMap, HashSet};
@@ -197,17 +198,13 @@ fn segment_file(
     File::open(&path).map_err(unreadable)
 }
 
-/// Pages that replay from `start` to `stop` writes anew, whatever they held: the first record that names them carries a full image or
+/// Pages that replay of this WAL writes anew, whatever they held: the first record that names them carries a full image or
 /// initialises them.
 pub(crate) fn restored_pages(
     repository: &Repository,
-    cluster: &Cluster,
-    timeline: TimelineId,
-    start: Lsn,
-    stop: Lsn,
+    needed: NeededWal,
 ) -> Result<HashSet<Page>, BackupError> {
-    let size = cluster.facts.wal_segment_size;
-    let lineage = Lineage::new(cluster.facts.system_identifier);
+    let NeededWal { lineage, size, timeline, start, stop } = needed;
     let mut reader = WalReader::new(size, start, stop);
     let mut first: HashMap<Page, bool> = HashMap::new();
     for number in start.segment(size).0..=stop.previous_segment(size).0 {

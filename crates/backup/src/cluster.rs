@@ -1,16 +1,20 @@
 //! Observes the cluster that is backed up: the server's own words, its control file, its timeline history, and where its settings lie.
 
+use crate::archive::NeededWal;
 use crate::error::BackupError;
 use crate::kinds::Kinds;
 use crate::scan::{Entry, EntryKind};
-use pgproof_pg::{ControlFile, TimelineHistory, TimelineId};
+use crate::standby;
+use pgproof_pg::{ControlFile, Lsn, TimelineHistory, TimelineId};
+use pgproof_repo::Lineage;
+use pgproof_repo::manifest::summary::Origin;
 use pgproof_server::{ConnectOptions, Facts, Session};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A running cluster whose files can be read here.
 #[derive(Debug)]
@@ -21,12 +25,28 @@ pub struct Cluster {
     pub session: Session,
     /// What the server said.
     pub facts: Facts,
+    /// What the server is.
+    pub role: Role,
     /// The data directory.
     pub pgdata: PathBuf,
+    /// The data directory, as later backups recognise it.
+    pub origin: Origin,
     /// Its control file.
     pub control: ControlFile,
     /// `PG_15_202209061`: this version's directory in a tablespace.
     pub tablespace_directory: String,
+}
+
+/// What a server is whose files are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// It writes WAL.
+    Primary,
+    /// It replays WAL.
+    Standby {
+        /// How to reach the primary, to have the backup's last segment archived soon.
+        primary: Option<ConnectOptions>,
+    },
 }
 
 /// Key of the advisory lock that keeps two backups of one cluster apart: the bytes of `pgproofb`.
@@ -39,17 +59,34 @@ pub const EXTERNAL: &str = "pgproof_external";
 const CONTROL_READS: u32 = 10;
 
 impl Cluster {
-    /// Connects, and checks that the data directory is that of the server that answered.
+    /// Connects to a primary, and checks that the data directory is that of the server that answered.
     ///
     /// # Errors
     /// [`BackupError::Server`], [`BackupError::OtherDataDirectory`], [`BackupError::InRecovery`], [`BackupError::AlreadyRunning`],
     /// [`BackupError::Unsupported`].
     pub fn open(connect: &ConnectOptions, pgdata: Option<&Path>) -> Result<Self, BackupError> {
+        Self::open_as(Role::Primary, connect, pgdata)
+    }
+
+    /// As [`Self::open`], for a server in this role.
+    ///
+    /// # Errors
+    /// Also [`BackupError::NotInRecovery`], and [`BackupError::NotThePrimary`] where the primary that is named is none of this standby.
+    pub fn open_as(role: Role, connect: &ConnectOptions, pgdata: Option<&Path>) -> Result<Self, BackupError> {
         let server = |operation| move |source| BackupError::Server { operation, source };
         let mut session = Session::open(connect).map_err(server("connect to the server"))?;
         let facts = Facts::observe(&mut session).map_err(server("look at the server"))?;
-        if facts.in_recovery {
-            return Err(BackupError::InRecovery { server: session.server().to_owned() });
+        let described = || session.server().to_owned();
+        match &role {
+            Role::Primary if facts.in_recovery => {
+                return Err(BackupError::InRecovery { server: described() });
+            }
+            Role::Standby { .. } if !facts.in_recovery => {
+                return Err(BackupError::NotInRecovery { server: described() });
+            }
+            // Before the copy, so that a wrong setting does not show after hours only.
+            Role::Standby { primary: Some(primary) } => standby::check_primary(primary, &facts)?,
+            Role::Primary | Role::Standby { .. } => {}
         }
         let major = facts.major().map_err(|source| BackupError::Unsupported { source })?;
         let pgdata = pgdata.map_or_else(|| facts.data_directory.clone(), Path::to_owned);
@@ -68,7 +105,20 @@ impl Cluster {
             return Err(BackupError::AlreadyRunning);
         }
         let tablespace_directory = major.tablespace_directory(facts.catalog_version);
-        Ok(Self { connect: connect.clone(), session, facts, pgdata, control, tablespace_directory })
+        let origin = origin_of(&pgdata)?;
+        let connect = connect.clone();
+        Ok(Self { connect, session, facts, role, pgdata, origin, control, tablespace_directory })
+    }
+
+    /// WAL that a backup of it needs.
+    pub(crate) fn needed_wal(&self, timeline: TimelineId, start: Lsn, stop: Lsn) -> NeededWal {
+        let lineage = Lineage::new(self.facts.system_identifier);
+        NeededWal { lineage, size: self.facts.wal_segment_size, timeline, start, stop }
+    }
+
+    /// Whether the files are those of a server in recovery.
+    pub fn is_standby(&self) -> bool {
+        matches!(self.role, Role::Standby { .. })
     }
 
     /// The history of a timeline, from `pg_wal`, where a server keeps that of its own.
@@ -122,6 +172,24 @@ impl Cluster {
         }
         Ok(files)
     }
+}
+
+/// The name of this host.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A copy of a data directory on the same host is another directory; one moved to another disk is taken for another one, which costs one
+/// backup that reads all.
+fn origin_of(pgdata: &Path) -> Result<Origin, BackupError> {
+    let metadata =
+        fs::metadata(pgdata).map_err(|source| BackupError::Unreadable { path: pgdata.to_owned(), source })?;
+    let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    Ok(Origin::Directory {
+        host: host(),
+        inode: metadata.ino(),
+        born: born.and_then(|born| u64::try_from(born.as_nanos()).ok()),
+    })
 }
 
 /// Files of a settings directory; what cannot be listed is not there.

@@ -33,6 +33,16 @@ pub(crate) fn name_pages(bad: &[Suspect], entries: &[Entry], cluster: &Cluster) 
     pages
 }
 
+/// Describes bad pages of a server that cannot be asked for names.
+pub(crate) fn places(bad: &[Suspect], entries: &[Entry]) -> Vec<PagePlace> {
+    let place = |&suspect: &Suspect| {
+        let (fork, block) = suspects::page_of(suspect, entries)?;
+        let path = entries[suspect.file].path.clone();
+        Some(PagePlace { path, database: None, relation: None, fork: fork.fork.name().to_owned(), block })
+    };
+    bad.iter().filter_map(place).collect()
+}
+
 fn name_relation(relation: Relation, cluster: &Cluster) -> (Option<String>, Option<String>) {
     let database = match relation.database {
         0 => Some("postgres".to_owned()),

@@ -1,7 +1,9 @@
 //! What one backup did, as data: the printer renders it once for people and once as JSON.
 
 use crate::base::Unfit;
-use crate::plan::Reason;
+use crate::plan::{Decision, Read, Reason};
+use crate::scan::{Entry, EntryKind};
+use crate::tasks;
 use pgproof_pg::{Lsn, SystemIdentifier, TimelineId};
 use pgproof_repo::BackupId;
 use pgproof_repo::manifest::summary::{PagePlace, ReasonTotal};
@@ -63,6 +65,8 @@ pub struct BackupReport {
     pub gaps: Vec<String>,
     /// An interrupted backup was continued.
     pub resumed: bool,
+    /// Whether the files are a standby's.
+    pub from_standby: bool,
     /// Timeline of the backup.
     pub timeline: TimelineId,
     /// Where recovery begins.
@@ -111,6 +115,58 @@ pub struct BackupReport {
 }
 
 impl BackupReport {
+    /// A report that nothing has been written into.
+    pub(crate) fn new(id: BackupId, base: Option<BackupId>) -> Self {
+        Self {
+            id,
+            base,
+            system_identifier: SystemIdentifier(0),
+            passed_over: Vec::new(),
+            gaps: Vec::new(),
+            resumed: false,
+            from_standby: false,
+            timeline: TimelineId(0),
+            start_lsn: Lsn::INVALID,
+            stop_lsn: Lsn::INVALID,
+            elapsed: Duration::ZERO,
+            stages: Stages::default(),
+            files: 0,
+            bytes_logical: 0,
+            bytes_read: 0,
+            bytes_stored: 0,
+            bytes_salvaged: 0,
+            bytes_manifest: 0,
+            reasons: BTreeMap::new(),
+            files_read: Vec::new(),
+            pages_verified: 0,
+            checksums: false,
+            bad_pages: Vec::new(),
+            checked: false,
+            unnamed_changes: Vec::new(),
+            trusting: 0,
+            acquitted_pages: 0,
+            skipped: Vec::new(),
+            process_io: ProcessIo::default(),
+        }
+    }
+
+    /// Counts files by why they were read.
+    pub(crate) fn count(&mut self, entries: &[Entry], decisions: &[Decision]) {
+        for (entry, decision) in entries.iter().zip(decisions) {
+            if entry.kind != EntryKind::File {
+                continue;
+            }
+            let bytes = tasks::bytes_planned(entry, decision);
+            let total = self.reasons.entry(decision.reason).or_default();
+            total.files += 1;
+            total.bytes += entry.length;
+            total.bytes_read += bytes;
+            if self.base.is_some() && decision.read != Read::Nothing {
+                self.files_read.push(FileRead { path: entry.path.clone(), reason: decision.reason, bytes });
+            }
+        }
+    }
+
     /// Does it count as a backup?
     pub fn is_good(&self) -> bool {
         self.bad_pages.is_empty()

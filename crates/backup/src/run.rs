@@ -5,15 +5,17 @@
 //! manifest, and the one write that makes the backup exist. A failure anywhere leaves packs that the next run uses again, and no
 //! backup.
 
+use crate::archive::{Archiver, NeededWal, Patience};
 use crate::assemble::{self, Results};
 use crate::changes;
 use crate::cluster::{self, Cluster};
 use crate::error::BackupError;
+use crate::feed::Planned;
 use crate::kinds::Kinds;
 use crate::options::{BackupOptions, Kind, MAX_WORKERS};
-use crate::plan::{Decision, Read, Reason};
+use crate::plan::{Decision, Read, Reason, Touched};
 use crate::prior::{self, PriorBackup};
-use crate::report::{BackupReport, FileRead, Stages, process_io};
+use crate::report::{BackupReport, Stages, process_io};
 use crate::salvage::Salvage;
 use crate::scan::{self, Entry};
 use crate::start::{self, Begun};
@@ -21,18 +23,18 @@ use crate::summary::{self, Ending};
 use crate::suspects;
 use crate::throttle::Throttle;
 use crate::worker::{Output, Prior, Shared};
-use crate::{archive, copy, damage, estimates, tasks};
+use crate::{archive, copy, damage, estimates, standby, tasks};
 use jiff::Timestamp;
 use pgproof_base::{Progress, Stage};
+use pgproof_pg::ControlFile;
 use pgproof_repo::access::AccessLimits;
-use pgproof_repo::manifest::summary::{Database, ReasonTotal};
+use pgproof_repo::manifest::summary::Database;
 use pgproof_repo::manifest::{ManifestWriter, PackTable};
-use pgproof_repo::{BackupSummary, PackIndex, PageReader, PieceIdentities, Repository};
-use pgproof_server::StoppedBackup;
-use std::collections::BTreeMap;
+use pgproof_repo::{BackupSummary, Manifest, PackIndex, PageReader, PieceIdentities, Repository};
+use pgproof_server::{RunningBackup, StoppedBackup};
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::time::Instant;
 
 /// The control file, whose path every entry of a backup is compared with.
 const CONTROL: &str = "global/pg_control";
@@ -49,7 +51,7 @@ pub fn run(
 ) -> Result<BackupReport, BackupError> {
     let began = Instant::now();
     let io_before = process_io();
-    let mut lap = Lap(began);
+    let mut lap = Lap::new(began);
     let started = Timestamp::now();
     let estimates = estimates::begin(cluster);
     progress.stage(Stage::Checkpoint, None);
@@ -67,18 +69,18 @@ pub fn run(
     progress.stage(Stage::WaitingForWal, None);
     let Begun { lease, running, .. } = begun;
     let (timeline, start_lsn) = (running.timeline, running.start);
-    let stopped = running
-        .stop(&mut cluster.session)
-        .map_err(|source| BackupError::Server { operation: "stop the backup", source })?;
+    let stopped = stop(cluster, running, &copied.control)?;
     let ended = Timestamp::now();
-    let wait_for_wal = |cluster: &mut Cluster| {
-        archive::wait(repository, cluster, timeline, start_lsn, stopped.stop, options.archive_timeout)
+    let mut patience = Patience::new(options.archive_timeout);
+    let needed = cluster.needed_wal(timeline, start_lsn, stopped.stop);
+    let mut wait_for_wal = |cluster: &mut Cluster| {
+        archive::wait(repository, &mut Archiver::Cluster(cluster), needed, &mut patience, progress)
     };
     let mut acquitted = 0;
     if !copied.suspects.is_empty() || !copied.unnamed.is_empty() {
         // Only WAL tells whether replay mends them, and whether they changed while they were copied.
         wait_for_wal(cluster)?;
-        acquitted = copied.judge_suspects(&work, repository, cluster, (start_lsn, &stopped), timeline)?;
+        acquitted = copied.judge_suspects(&work, repository, needed)?;
         copied.judge_unnamed(&work, repository, cluster, &begun.history, (start_lsn, &stopped))?;
     }
     stages.wal_s = lap.take();
@@ -86,9 +88,10 @@ pub fn run(
     let id = lease.objects().id();
     let mut report = work.report(&copied, id, begun.base.as_ref().map(|base| base.id));
     report.trusting = match &begun.base {
-        Some(base) if !work.check => base.trusting + 1,
+        Some(base) if !work.check && begun.distrust.is_none() => base.trusting + 1,
         _ => 0,
     };
+    report.from_standby = cluster.is_standby();
     report.passed_over = begun.passed_over;
     report.resumed = begun.resumed;
     (report.timeline, report.start_lsn, report.stop_lsn) = (timeline, start_lsn, stopped.stop);
@@ -115,11 +118,30 @@ pub fn run(
     Ok(report)
 }
 
+/// Ends the backup in the server. On a standby the copy is consistent where the copied control file says, because that is what recovery
+/// goes by (`InitWalRecovery` in `src/backend/access/transam/xlogrecovery.c`).
+fn stop(
+    cluster: &mut Cluster,
+    running: RunningBackup,
+    control: &ControlFile,
+) -> Result<StoppedBackup, BackupError> {
+    let timeline = running.timeline;
+    let stopped = running.stop(&mut cluster.session);
+    if !cluster.is_standby() {
+        return stopped.map_err(|source| BackupError::Server { operation: "stop the backup", source });
+    }
+    standby::judge_end(cluster, timeline, stopped, control)
+}
+
 /// Time between two marks.
-struct Lap(Instant);
+pub(crate) struct Lap(Instant);
 
 impl Lap {
-    fn take(&mut self) -> f64 {
+    pub(crate) fn new(began: Instant) -> Self {
+        Self(began)
+    }
+
+    pub(crate) fn take(&mut self) -> f64 {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.0, now)).as_secs_f64()
     }
@@ -144,6 +166,8 @@ struct Work {
 struct Copied {
     results: Results,
     packs: PackTable,
+    /// The control file as it was stored.
+    control: ControlFile,
     suspects: Vec<crate::worker::Suspect>,
     unnamed: Vec<crate::worker::Suspect>,
     bytes_read: u64,
@@ -191,29 +215,42 @@ impl Work {
                 let system = cluster.facts.system_identifier;
                 let prior = PageReader::open(repository, system, &base.id, AccessLimits::default())
                     .map_err(|source| BackupError::Repo { operation: "open the earlier manifest", source })?;
-                work.check = reads_all(options, base);
+                work.check = begun.distrust.is_none() && reads_all(options, base);
                 if work.check {
                     progress.note("reading every file, to see whether WAL named every change");
                     work.kinds = cluster.kinds()?;
                 }
-                let changed = changes::observe(
-                    repository,
-                    cluster,
-                    &begun.history,
-                    base.start_lsn,
-                    begun.running.start,
-                )?;
-                work.gaps = changed.gaps().to_vec();
-                for gap in &work.gaps {
-                    progress.note(&format!("comparing contents, because WAL does not tell: {gap}"));
-                }
-                work.decisions = prior::decide_all(&work.entries, prior.manifest(), work.check, |entry| {
-                    changed.touched(entry)
-                })?;
+                work.decide(repository, cluster, begun, base, prior.manifest(), progress)?;
                 work.prior = Some(prior);
             }
         }
         Ok(work)
+    }
+
+    /// Finds out what changed since `base`, and what is read therefore.
+    fn decide(
+        &mut self,
+        repository: &Repository,
+        cluster: &Cluster,
+        begun: &Begun,
+        base: &BackupSummary,
+        prior: &Manifest,
+        progress: &dyn Progress,
+    ) -> Result<(), BackupError> {
+        if let Some(why) = begun.distrust {
+            self.gaps = vec![format!("backup {} cannot be trusted to differ by WAL only: {why}", base.id)];
+            progress.note(&format!("reading every file and comparing it with backup {}: {why}", base.id));
+            self.decisions = prior::decide_all(&self.entries, prior, false, |_| Touched::Unknown)?;
+            return Ok(());
+        }
+        let changed =
+            changes::observe(repository, cluster, &begun.history, base.start_lsn, begun.running.start)?;
+        self.gaps = changed.gaps().to_vec();
+        for gap in &self.gaps {
+            progress.note(&format!("comparing contents, because WAL does not tell: {gap}"));
+        }
+        self.decisions = prior::decide_all(&self.entries, prior, self.check, |entry| changed.touched(entry))?;
+        Ok(())
     }
 
     fn bytes_planned(&self) -> u64 {
@@ -251,11 +288,9 @@ impl Work {
             identities: PieceIdentities::new(repository, system, IDENTITY_PACKS),
             kinds: &self.kinds,
         });
+        let batches = tasks::batches(&self.entries, &self.decisions, prior.is_some(), &self.held());
         let shared = Shared {
-            pgdata: &cluster.pgdata,
-            entries: &self.entries,
-            batches: tasks::batches(&self.entries, &self.decisions, prior.is_some(), &self.held()),
-            next: AtomicUsize::new(0),
+            feed: &Planned::new(&cluster.pgdata, &self.entries, batches),
             failed: AtomicBool::new(false),
             repository,
             system,
@@ -272,14 +307,15 @@ impl Work {
         };
         let (mut outputs, mut written) = copy::copy(&shared, options.workers.clamp(1, MAX_WORKERS))?;
         let mut contents = self.external.clone();
-        contents.push((self.control, cluster::read_control(&cluster.pgdata)?.0));
+        let (bytes, control) = cluster::read_control(&cluster.pgdata)?;
+        contents.push((self.control, bytes));
         let (output, last) = copy::copy_contents(&shared, &contents)?;
         outputs.push(output);
         written.extend(last);
         for info in salvage.packs().iter().chain(&written) {
             packs.insert(PackIndex(first_index + info.number.0), *info);
         }
-        Ok(Copied::join(outputs, packs))
+        Ok(Copied::join(outputs, packs, control))
     }
 
     fn report(
@@ -296,21 +332,7 @@ impl Work {
         report.bytes_salvaged = copied.bytes_salvaged;
         report.pages_verified = copied.pages_verified;
         report.checked = self.check;
-        let mut reasons: BTreeMap<Reason, ReasonTotal> = BTreeMap::new();
-        for (entry, decision) in self.entries.iter().zip(&self.decisions) {
-            if entry.kind != scan::EntryKind::File {
-                continue;
-            }
-            let bytes = tasks::bytes_planned(entry, decision);
-            let total = reasons.entry(decision.reason).or_default();
-            total.files += 1;
-            total.bytes += entry.length;
-            total.bytes_read += bytes;
-            if base.is_some() && decision.read != Read::Nothing {
-                report.files_read.push(FileRead { path: entry.path.clone(), reason: decision.reason, bytes });
-            }
-        }
-        report.reasons = reasons;
+        report.count(&self.entries, &self.decisions);
         report
     }
 
@@ -351,7 +373,7 @@ impl Work {
 }
 
 /// Packs whose piece identities are remembered while contents are compared: 60 kB each.
-const IDENTITY_PACKS: usize = 256;
+pub(crate) const IDENTITY_PACKS: usize = 256;
 
 /// Is it time not to trust WAL?
 fn reads_all(options: &BackupOptions, base: &BackupSummary) -> bool {
@@ -362,7 +384,7 @@ fn reads_all(options: &BackupOptions, base: &BackupSummary) -> bool {
     }
 }
 
-fn full(entries: &[Entry]) -> Vec<Decision> {
+pub(crate) fn full(entries: &[Entry]) -> Vec<Decision> {
     let decide = |entry: &Entry| match entry.kind {
         scan::EntryKind::File => Decision { reason: Reason::Full, read: Read::Whole },
         _ => Decision { reason: Reason::Always, read: Read::Nothing },
@@ -371,12 +393,13 @@ fn full(entries: &[Entry]) -> Vec<Decision> {
 }
 
 impl Copied {
-    fn join(mut outputs: Vec<Output>, packs: PackTable) -> Self {
+    fn join(mut outputs: Vec<Output>, packs: PackTable, control: ControlFile) -> Self {
         let results = Results::join(&mut outputs);
         let sum = |field: fn(&Output) -> u64| outputs.iter().map(field).sum();
         Self {
             results,
             packs,
+            control,
             suspects: outputs.iter().flat_map(|output| output.suspects.iter().copied()).collect(),
             unnamed: outputs.iter().flat_map(|output| output.unnamed.iter().copied()).collect(),
             bytes_read: sum(|output| output.bytes_read),
@@ -409,52 +432,15 @@ impl Copied {
         &mut self,
         work: &Work,
         repository: &Repository,
-        cluster: &Cluster,
-        (start, stopped): (pgproof_pg::Lsn, &StoppedBackup),
-        timeline: pgproof_pg::TimelineId,
+        needed: NeededWal,
     ) -> Result<u64, BackupError> {
         if self.suspects.is_empty() {
             return Ok(0);
         }
-        let restored = changes::restored_pages(repository, cluster, timeline, start, stopped.stop)?;
+        let restored = changes::restored_pages(repository, needed)?;
         let suspects = std::mem::take(&mut self.suspects);
         let (bad, acquitted) = suspects::judge(suspects, &work.entries, &restored);
         self.suspects = bad;
         Ok(acquitted)
-    }
-}
-
-impl BackupReport {
-    fn new(id: pgproof_repo::BackupId, base: Option<pgproof_repo::BackupId>) -> Self {
-        Self {
-            id,
-            base,
-            system_identifier: pgproof_pg::SystemIdentifier(0),
-            passed_over: Vec::new(),
-            gaps: Vec::new(),
-            resumed: false,
-            timeline: pgproof_pg::TimelineId(0),
-            start_lsn: pgproof_pg::Lsn::INVALID,
-            stop_lsn: pgproof_pg::Lsn::INVALID,
-            elapsed: Duration::ZERO,
-            stages: Stages::default(),
-            files: 0,
-            bytes_logical: 0,
-            bytes_read: 0,
-            bytes_stored: 0,
-            bytes_salvaged: 0,
-            bytes_manifest: 0,
-            reasons: BTreeMap::new(),
-            files_read: Vec::new(),
-            pages_verified: 0,
-            checksums: false,
-            bad_pages: Vec::new(),
-            checked: false,
-            unnamed_changes: Vec::new(),
-            trusting: 0,
-            acquitted_pages: 0,
-            skipped: Vec::new(),
-            process_io: crate::report::ProcessIo::default(),
-        }
     }
 }

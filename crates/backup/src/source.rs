@@ -12,7 +12,7 @@ use pgproof_pg::relfile::BLOCK_SIZE;
 use pgproof_pg::{Fork, RelPath};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -41,20 +41,14 @@ pub(crate) struct Pages {
 }
 
 impl Source {
-    /// Opens a file of the cluster; `None` when it is gone, which replay will explain.
-    pub(crate) fn open(pgdata: &Path, entry: &Entry, checksums: bool) -> Result<Option<Self>, BackupError> {
-        let path = pgdata.join(&entry.path);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(BackupError::Unreadable { path, source }),
-        };
+    /// Takes an open file of the cluster.
+    pub(crate) fn new((file, path): (File, PathBuf), entry: &Entry, checksums: bool) -> Self {
         let checked_from = entry
             .relation
             .as_ref()
             .filter(|relation| checksums && carries_checksums(relation))
             .map(|relation| relation.first_block());
-        Ok(Some(Self { file, path, checked_from }))
+        Self { file, path, checked_from }
     }
 
     /// Do its pages carry checksums that are verified?

@@ -2,7 +2,7 @@
 //!
 //! The lease comes first, then the look at the base: expiry marks first and looks for leases then, so one of the two sees the other.
 
-use crate::base::{self, Unfit, Wanted};
+use crate::base::{self, Chosen, Unfit, Wanted};
 use crate::cluster::Cluster;
 use crate::earlier::{self, Earlier};
 use crate::error::BackupError;
@@ -24,6 +24,8 @@ pub(crate) struct Begun {
     pub(crate) resumed: bool,
     /// What it builds on.
     pub(crate) base: Option<BackupSummary>,
+    /// Why WAL cannot tell what changed since the base, where it cannot.
+    pub(crate) distrust: Option<Unfit>,
     /// Newer backups that cannot be built on.
     pub(crate) passed_over: Vec<(BackupId, Unfit)>,
     /// The history of the timeline.
@@ -42,25 +44,30 @@ pub(crate) fn begin(
     let lineage = Lineage::new(cluster.facts.system_identifier);
     let earlier = earlier::observe(repository, lineage).map_err(repo("list the backups"))?;
     let (lease, resumed) = take_lease(repository, lineage, &earlier, progress)?;
-    let facts = &cluster.facts;
-    let running = RunningBackup::start(
-        &mut cluster.session,
-        facts.version_num,
-        facts.wal_segment_size,
-        &options.label,
-        options.fast_checkpoint,
-    )
-    .map_err(|source| BackupError::Server { operation: "start the backup", source })?;
+    let running = start(cluster, options)?;
     let history = cluster.history(running.timeline)?;
-    let mut begun = Begun { lease, resumed, base: None, passed_over: Vec::new(), history, running };
+    let mut begun =
+        Begun { lease, resumed, base: None, distrust: None, passed_over: Vec::new(), history, running };
     let candidates = if options.kind == Kind::Full { &[][..] } else { &earlier.published };
     choose_base(&mut begun, candidates, cluster, progress)?;
     Ok(begun)
 }
 
+fn start(cluster: &mut Cluster, options: &BackupOptions) -> Result<RunningBackup, BackupError> {
+    let (version, label, fast) = (cluster.facts.version_num, &options.label, options.fast_checkpoint);
+    let is_standby = cluster.is_standby();
+    let session = &mut cluster.session;
+    let started = if is_standby {
+        RunningBackup::start_on_standby(session, version, label, fast)
+    } else {
+        RunningBackup::start(session, version, cluster.facts.wal_segment_size, label, fast)
+    };
+    started.map_err(|source| BackupError::Server { operation: "start the backup", source })
+}
+
 /// Goes on with the newest interrupted attempt, else begins anew. The advisory lock says that no other backup of this cluster runs,
 /// but only the lease says whether its writer is dead.
-fn take_lease(
+pub(crate) fn take_lease(
     repository: &Repository,
     lineage: Lineage,
     earlier: &Earlier,
@@ -105,22 +112,44 @@ fn choose_base(
         catalog_version: cluster.facts.catalog_version,
         history: &begun.history,
         start: begun.running.start,
+        origin: &cluster.origin,
+        path: &cluster.pgdata.display().to_string(),
     };
     let wal = WalNeeded { timeline: begun.running.timeline, from: begun.running.start };
+    let (chosen, passed_over) = build_on(&begun.lease, published, wal, progress, |candidates| {
+        base::choose(candidates.iter().copied(), &wanted)
+    })?;
+    begun.passed_over = passed_over;
+    if let Some(chosen) = chosen {
+        begun.base = Some(chosen.base.clone());
+        begun.distrust = chosen.distrust;
+    }
+    Ok(())
+}
+
+/// A base and why newer backups were passed over.
+type Choice<'a> = (Option<Chosen<'a>>, Vec<(&'a BackupSummary, Unfit)>);
+
+/// Says in the lease what `choose` chose. A backup that went away meanwhile is no candidate any more.
+pub(crate) fn build_on<'a>(
+    lease: &WriterLease,
+    published: &'a [BackupSummary],
+    wal: WalNeeded,
+    progress: &dyn Progress,
+    choose: impl Fn(&[&'a BackupSummary]) -> Choice<'a>,
+) -> Result<(Option<Chosen<'a>>, Vec<(BackupId, Unfit)>), BackupError> {
     let failed = |source| BackupError::Repo { operation: "say what the backup builds on", source };
     let mut candidates: Vec<&BackupSummary> = published.iter().collect();
     loop {
-        let (chosen, passed) = base::choose(candidates.iter().copied(), &wanted);
-        begun.passed_over = passed.into_iter().map(|(summary, reason)| (summary.id, reason)).collect();
-        let Some(chosen) = chosen else {
-            return begun.lease.build_on("full", Vec::new(), wal).map_err(failed);
+        let (chosen, passed) = choose(&candidates);
+        let passed_over = passed.into_iter().map(|(summary, reason)| (summary.id, reason)).collect();
+        let (kind, bases) = match chosen {
+            Some(chosen) => ("incremental", vec![chosen.base.id]),
+            None => ("full", Vec::new()),
         };
-        match begun.lease.build_on("incremental", vec![chosen.id], wal) {
-            Ok(()) => {
-                begun.base = Some(chosen.clone());
-                return Ok(());
-            }
-            Err(pgproof_repo::Error::BackupGone { backup, why }) => {
+        match lease.build_on(kind, bases, wal) {
+            Ok(()) => return Ok((chosen, passed_over)),
+            Err(pgproof_repo::Error::BackupGone { backup, why }) if chosen.is_some() => {
                 progress.note(&format!("not building on {backup}: {why}"));
                 candidates.retain(|candidate| candidate.id != backup);
             }

@@ -51,7 +51,8 @@ pub(crate) fn summary(cluster: &Cluster, report: &BackupReport, ending: Ending<'
         stop_lsn: report.stop_lsn,
         started: ending.times.0,
         stopped: ending.times.1,
-        from_standby: false,
+        from_standby: report.from_standby,
+        origin: cluster.origin.clone(),
         backup_label: ending.stopped.backup_label.clone(),
         tablespace_map: (!map.is_empty()).then(|| map.clone()),
         tablespaces: facts
@@ -84,8 +85,9 @@ pub(crate) fn summary(cluster: &Cluster, report: &BackupReport, ending: Ending<'
         unnamed_changes: report.unnamed_changes.clone(),
         trusting: report.trusting,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: crate::cluster::host(),
         labels: Default::default(),
+        dump: None,
     }
 }
 

@@ -7,6 +7,7 @@
 //! Content that the earlier backup (`Prior`) or an interrupted attempt (`Salvage`) already holds is found by identity and not stored again.
 
 use crate::error::BackupError;
+use crate::feed::Feed;
 use crate::options::EXTENT_PAGES;
 use crate::plan::blocks_of;
 use crate::salvage::Salvage;
@@ -21,8 +22,7 @@ use pgproof_repo::{
     Repository,
 };
 use std::ops::Range;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::SyncSender;
 
 /// One file, or one part of a big one.
@@ -101,14 +101,8 @@ pub(crate) trait Prior: Sync {
 
 /// What all workers share.
 pub(crate) struct Shared<'a> {
-    /// The data directory.
-    pub(crate) pgdata: &'a Path,
-    /// The files of the plan.
-    pub(crate) entries: &'a [Entry],
-    /// Work, in batches.
-    pub(crate) batches: Vec<Vec<Task>>,
-    /// The next batch.
-    pub(crate) next: AtomicUsize,
+    /// Work, and the files that it is about.
+    pub(crate) feed: &'a dyn Feed,
     /// Set when any worker failed: the others stop early.
     pub(crate) failed: AtomicBool,
     /// The repository.
@@ -225,9 +219,8 @@ impl<'a, 'b> Worker<'a, 'b> {
 
     fn drain(&mut self) -> Result<(), BackupError> {
         while !self.shared.failed.load(Ordering::Relaxed) {
-            let next = self.shared.next.fetch_add(1, Ordering::Relaxed);
-            let Some(batch) = self.shared.batches.get(next) else { break };
-            for task in batch {
+            let Some(batch) = self.shared.feed.next() else { break };
+            for task in batch.iter() {
                 self.perform(task)?;
             }
         }
@@ -241,11 +234,12 @@ impl<'a, 'b> Worker<'a, 'b> {
     }
 
     fn perform(&mut self, task: &Task) -> Result<(), BackupError> {
-        let entry = &self.shared.entries[task.file];
-        let Some(source) = Source::open(self.shared.pgdata, entry, self.shared.checksums)? else {
+        let entry = &*self.shared.feed.entry(task.file);
+        let Some(file) = self.shared.feed.open(task.file)? else {
             self.output.vanished.push(task.file);
             return Ok(());
         };
+        let source = Source::new(file, entry, self.shared.checksums);
         let planned: u64 = task.ranges.iter().map(|range| u64::from(range.end - range.start)).sum();
         let prior = match self.shared.prior {
             Some(prior) if task.compare != Compare::Nothing => {
@@ -263,6 +257,7 @@ impl<'a, 'b> Worker<'a, 'b> {
                 self.store(task.file, &source, &differing)?;
             }
         }
+        self.shared.feed.done(task);
         self.shared.progress.advance(planned * BLOCK_SIZE as u64);
         Ok(())
     }
@@ -307,7 +302,7 @@ impl<'a, 'b> Worker<'a, 'b> {
         source: &Source,
         ranges: &[Range<u32>],
     ) -> Result<(), BackupError> {
-        let entry = &self.shared.entries[file];
+        let entry = &*self.shared.feed.entry(file);
         let mut image = [0; BLOCK_SIZE];
         for block in ranges.iter().cloned().flatten() {
             self.shared.throttle.pass(BLOCK_SIZE);
@@ -420,13 +415,11 @@ impl<'a, 'b> Worker<'a, 'b> {
         identity: ContentId,
         pieces: &[Piece],
     ) -> Result<ExtentRef, BackupError> {
+        let entries: Vec<_> = pieces.iter().map(|piece| self.shared.feed.entry(piece.file)).collect();
         let labels: Vec<PackPiece<'_>> = pieces
             .iter()
-            .map(|piece| PackPiece {
-                file: &self.shared.entries[piece.file].path,
-                pages: piece.pages,
-                blocks: &piece.blocks,
-            })
+            .zip(&entries)
+            .map(|(piece, entry)| PackPiece { file: &entry.path, pages: piece.pages, blocks: &piece.blocks })
             .collect();
         if self.pack.is_none() {
             self.pack = Some(self.open_pack()?);

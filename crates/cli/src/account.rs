@@ -39,19 +39,24 @@ fn wait_for_threads() {
 /// # Errors
 /// As for [`become_owner`].
 pub(crate) fn become_repository_owner(config: &Config) -> Result<(), ServerError> {
-    if !Owner::current().is_root() {
-        return Ok(());
+    become_owner(configured_owner(config))
+}
+
+/// The account that such commands act as: this one, or as root the owner of these directories.
+pub(crate) fn configured_owner(config: &Config) -> Owner {
+    let current = Owner::current();
+    if !current.is_root() {
+        return current;
     }
     let data = config.instance.pgdata.as_deref().and_then(|path| Owner::of(path).ok());
-    let owner = data.or_else(|| config.repositories().ok()?.iter().find_map(repository_owner));
-    owner.map_or(Ok(()), become_owner)
+    data.or_else(|| config.repositories().ok()?.iter().find_map(repository_owner)).unwrap_or(current)
 }
 
 /// The owner of a repository's directory; none in a bucket.
 pub(crate) fn repository_owner(repository: &RepositoryConfig) -> Option<Owner> {
     match &repository.store {
         StoreConfig::Directory(directory) => Owner::of(&directory.path).ok(),
-        StoreConfig::S3(_) => None,
+        _ => None,
     }
 }
 

@@ -48,13 +48,23 @@ pub(crate) fn without_flag(repository: &str) -> String {
     format!(" --without {repository}")
 }
 
+/// What makes `restore_command` ask one repository only.
+pub(crate) fn named_flag(repository: &str) -> String {
+    format!(" --repository {repository}")
+}
+
+/// What makes `restore_command` use another key than the configuration's.
+pub(crate) fn key_flag(key: &Path) -> String {
+    format!(" --key-file {}", quoted(key))
+}
+
 /// Our `archive_command` for a repository that no configuration names.
 pub(crate) fn render_push_to(program: &Path, repository: &str, key: Option<&Path>) -> String {
     format!("{} archive push \"%p\" {}", quoted(program), place_flags(repository, key))
 }
 
 fn place_flags(repository: &str, key: Option<&Path>) -> String {
-    let key = key.map(|key| format!(" --key-file {}", quoted(key))).unwrap_or_default();
+    let key = key.map(key_flag).unwrap_or_default();
     format!("--repository {}{key}", quoted(Path::new(repository)))
 }
 

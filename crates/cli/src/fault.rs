@@ -109,8 +109,14 @@ fn code_and_hint(error: &(dyn Error + 'static)) -> Option<(Option<String>, Optio
     if let Some(error) = error.downcast_ref::<pgproof_restore::RestoreError>() {
         return Some((Some(error.code().to_owned()), error.hint()));
     }
+    if let Some(error) = error.downcast_ref::<pgproof_restore::extract::ExtractError>() {
+        return Some((Some(error.code().to_owned()), error.hint()));
+    }
     if let Some(error) = error.downcast_ref::<pgproof_backup::BackupError>() {
         return Some((None, Some(error.hint())));
+    }
+    if let Some(error) = error.downcast_ref::<pgproof_dump::DumpError>() {
+        return Some((error.code().map(str::to_owned), Some(error.hint())));
     }
     if let Some(error) = error.downcast_ref::<pgproof_wal::WalError>() {
         return Some((None, Some(error.hint())));

@@ -55,6 +55,7 @@ pub(crate) fn connect_options(config: &InstanceConfig, instance: &Instance) -> C
         port: config.port.or(found.port),
         user: config.user.clone().or_else(|| instance.owner.name()),
         database: Some(config.database.clone()),
+        tls: config.tls.clone(),
         ..ConnectOptions::default()
     }
 }

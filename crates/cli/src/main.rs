@@ -13,10 +13,12 @@ mod exit;
 mod fault;
 mod init;
 mod instance;
+mod key_file;
 mod printer;
 mod program;
 mod progress;
 mod repository;
+mod second;
 
 use args::high::{Context, Surroundings};
 use args::low::LowArgs;

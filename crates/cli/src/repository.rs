@@ -5,7 +5,7 @@ use crate::config::{Config, ConfigError, RepositoryConfig};
 use crate::fault::Refused;
 use anyhow::Context as _;
 use pgproof_pg::SystemIdentifier;
-use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, lineages};
+use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, dump_lineages, lineages};
 use pgproof_repo::lease::LeaseTimes;
 use pgproof_repo::{BackupId, Error, Lineage, Repository, Unlock};
 use pgproof_wal::NamedRepository;
@@ -13,7 +13,25 @@ use std::sync::Arc;
 
 /// What opens a configured repository.
 pub(crate) fn unlock(config: &RepositoryConfig) -> Unlock {
-    config.key_file.clone().map_or(Unlock::Nothing, Unlock::IdentityFile)
+    let mut ways: Vec<Unlock> = ways(config).into_iter().map(|(_, unlock)| unlock).collect();
+    match ways.len() {
+        0 => Unlock::Nothing,
+        1 => ways.remove(0),
+        _ => Unlock::AnyOf(ways),
+    }
+}
+
+/// The configured ways to its key, each with its name; the file first, because it asks nobody.
+pub(crate) fn ways(config: &RepositoryConfig) -> Vec<(String, Unlock)> {
+    let file = config
+        .key_file
+        .as_ref()
+        .map(|path| (format!("key file {}", path.display()), Unlock::IdentityFile(path.clone())));
+    let command = config
+        .key_command
+        .as_ref()
+        .map(|command| (format!("key command {}", command.program()), Unlock::Command(command.clone())));
+    file.into_iter().chain(command).collect()
 }
 
 /// Opens a configured repository.
@@ -40,6 +58,15 @@ pub(crate) fn open_configured(context: &Context) -> anyhow::Result<(Config, Vec<
     crate::account::become_repository_owner(&config)?;
     let opened = open_each(&config)?;
     Ok((config, opened))
+}
+
+/// Reads the configuration and opens the one repository that is meant.
+pub(crate) fn open_one(context: &Context) -> anyhow::Result<(RepositoryConfig, Repository)> {
+    let config = context.config()?;
+    crate::account::become_repository_owner(&config)?;
+    let config = config.one_repository()?;
+    let repository = open(&config)?;
+    Ok((config, repository))
 }
 
 /// The repositories that are meant, to be opened when they are needed.
@@ -72,11 +99,37 @@ pub(crate) fn named_without(config: &Config, without: &[String]) -> anyhow::Resu
 
 /// Reads the catalogs of all lineages.
 pub(crate) fn catalogs(repository: &Repository, scope: Scope) -> anyhow::Result<Vec<LineageCatalog>> {
+    read_all(repository, lineages(repository)?, scope)
+}
+
+/// Reads the catalogs of all dumps.
+pub(crate) fn dump_catalogs(repository: &Repository, scope: Scope) -> anyhow::Result<Vec<LineageCatalog>> {
+    read_all(repository, dump_lineages(repository)?, scope)
+}
+
+fn read_all(
+    repository: &Repository,
+    lineages: Vec<Lineage>,
+    scope: Scope,
+) -> anyhow::Result<Vec<LineageCatalog>> {
     let read = |lineage: Lineage| LineageCatalog::read(repository, lineage, scope, LeaseTimes::default());
-    lineages(repository)?
+    lineages
         .into_iter()
         .map(|lineage| read(lineage).with_context(|| format!("could not read system {}", lineage.system())))
         .collect()
+}
+
+/// What a person named, for commands that do the same to backups and dumps: a backup, else a dump of this name.
+pub(crate) fn with_dumps(
+    repository: &Repository,
+    mut catalogs: Vec<LineageCatalog>,
+    named: &str,
+) -> anyhow::Result<Vec<LineageCatalog>> {
+    // `latest` is a backup: what may be restored is asked for more often.
+    if named != "latest" {
+        catalogs.extend(dump_catalogs(repository, Scope::Backups)?);
+    }
+    Ok(catalogs)
 }
 
 /// The catalog whose newest backup is the newest of all; none when there is no backup.

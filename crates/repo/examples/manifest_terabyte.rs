@@ -150,6 +150,7 @@ fn summary(backup: BackupId) -> Result<BackupSummary, Box<dyn Error>> {
         started: at,
         stopped: at,
         from_standby: false,
+        origin: Default::default(),
         backup_label: String::new(),
         tablespace_map: None,
         tablespaces: Vec::new(),
@@ -172,6 +173,7 @@ fn summary(backup: BackupId) -> Result<BackupSummary, Box<dyn Error>> {
         tool_version: "0".to_owned(),
         host: "example".to_owned(),
         labels: BTreeMap::new(),
+        dump: None,
     })
 }
 

@@ -99,6 +99,62 @@ pub enum Error {
         /// Who can open it.
         recipients: Vec<String>,
     },
+    /// Several ways to the data key are configured, and none of them led to it.
+    #[error("nothing that is configured opens {place}: {}", texts(ways))]
+    NoWayIn {
+        /// The place, as the store describes itself.
+        place: String,
+        /// What each of them came to.
+        ways: Vec<Error>,
+    },
+    /// The key command did not do what it was asked for.
+    #[error("the key command {program} could not {verb} the data key: {why}")]
+    KeyCommand {
+        /// The program.
+        program: String,
+        /// `wrap` or `unwrap`.
+        verb: &'static str,
+        /// What was seen instead, with what the program complained of.
+        why: String,
+    },
+    /// Keys are to be changed of a repository that has none.
+    #[error("{place} is not encrypted: it has no keys")]
+    NoKeys {
+        /// The place, as the store describes itself.
+        place: String,
+    },
+    /// Somebody else changed the keys between reading and writing.
+    #[error("somebody else changed the keys of {place} at the same time; nothing was changed here")]
+    KeysChanged {
+        /// The place, as the store describes itself.
+        place: String,
+    },
+    /// The only one who can open the repository is to be removed.
+    #[error("{recipient} is the last who can open {place}; without it nobody ever could")]
+    LastKey {
+        /// The place, as the store describes itself.
+        place: String,
+        /// Who was to be removed.
+        recipient: String,
+    },
+    /// Somebody is to be removed who is not there.
+    #[error("{recipient} is not among those who can open {place}: {}", recipients.join(", "))]
+    NoSuchRecipient {
+        /// The place, as the store describes itself.
+        place: String,
+        /// Who was to be removed.
+        recipient: String,
+        /// Who is there.
+        recipients: Vec<String>,
+    },
+    /// The data key was wrapped for several together, so that it cannot be taken from one alone.
+    #[error("the data key was wrapped for {recipient} together with {}, who would lose it too", others.join(", "))]
+    SharedWrapping {
+        /// Who was to be removed.
+        recipient: String,
+        /// Who would lose it with them.
+        others: Vec<String>,
+    },
     /// A key was given, but the repository is not encrypted. Refused: otherwise whoever can write to the store could
     /// turn encryption off for all later backups by replacing one object.
     #[error("{place} is not encrypted, but a key was given")]
@@ -273,6 +329,15 @@ pub enum Error {
     },
 }
 
+/// Each error with what caused it, one behind the other.
+fn texts(errors: &[Error]) -> String {
+    let text = |error: &Error| match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    errors.iter().map(text).collect::<Vec<_>>().join("; ")
+}
+
 impl Error {
     /// Wraps a store's error with what was being done.
     pub fn store(operation: &'static str) -> impl FnOnce(StoreError) -> Self {
@@ -300,6 +365,11 @@ impl Error {
         matches!(self, Self::Missing { .. }) || self.store_error().is_some_and(StoreError::is_not_found)
     }
 
+    /// Whether the place lets nobody, or not whoever asks, write.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.store_error(), Some(StoreError::ReadOnly { .. } | StoreError::Denied { .. }))
+    }
+
     /// Whether what was read is not what was written; trying again does not help.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Missing { .. })
@@ -323,7 +393,13 @@ impl Error {
             Self::UnknownSuite { .. } => "repository-unknown-suite",
             Self::KeyNeeded { .. } => "repository-key-needed",
             Self::WrongKey { .. } => "repository-wrong-key",
-            Self::NotEncrypted { .. } => "repository-not-encrypted",
+            Self::NotEncrypted { .. } | Self::NoKeys { .. } => "repository-not-encrypted",
+            Self::NoWayIn { .. } => "repository-no-way-in",
+            Self::KeyCommand { .. } => "repository-key-command",
+            Self::KeysChanged { .. } => "repository-keys-changed",
+            Self::LastKey { .. } => "repository-last-key",
+            Self::NoSuchRecipient { .. } => "repository-recipient-absent",
+            Self::SharedWrapping { .. } => "repository-shared-wrapping",
             Self::KeyFile { .. } => "repository-key-file",
             Self::NotAnIdentity { .. } => "repository-not-an-identity",
             Self::NotARecipient { .. } => "repository-not-a-recipient",
@@ -359,10 +435,36 @@ impl Error {
             Self::UnknownFormat { .. } | Self::UnknownSuite { .. } => {
                 "was it written by a newer pgproof? Use at least that version"
             }
-            Self::KeyNeeded { .. } => "name the file with the age identity as `key` in pgproof.toml",
-            Self::WrongKey { .. } => "is the identity of one of these recipients at hand?",
+            Self::KeyNeeded { .. } => {
+                "name the file with the age identity as `key_file`, or a `key_command`, in pgproof.toml; `pgproof key list` \
+                 shows who can open it"
+            }
+            Self::WrongKey { .. } => {
+                "is the identity of one of these recipients at hand? Name its file with --key-file; see docs/manual/keys.md"
+            }
+            Self::NoWayIn { .. } => {
+                "mend one of them, or name the file of another identity with --key-file: `pgproof key list` shows who can open it"
+            }
+            Self::KeyCommand { .. } => {
+                "run it by hand as the user that runs pgproof: does it reach its key service? docs/manual/keys.md says what it is to do"
+            }
+            Self::NoKeys { .. } => {
+                "encryption is chosen when a repository is made: `pgproof init` makes a new one"
+            }
+            Self::KeysChanged { .. } => {
+                "look at what they are now with `pgproof key list`, and run the command again"
+            }
+            Self::LastKey { .. } => "add another one first: `pgproof key add`",
+            Self::NoSuchRecipient { .. } => "`pgproof key list` shows who can open it",
+            Self::SharedWrapping { .. } => {
+                "give each of the others a wrapping of its own first: `pgproof key add --recipient ...`"
+            }
             Self::NotEncrypted { .. } => {
-                "is this the right repository? If it was created without encryption, remove `key` from pgproof.toml"
+                "is this the right repository? If it was created without encryption, remove `key_file` and `key_command` from pgproof.toml"
+            }
+            Self::KeyFile { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                "is the key lost? `pgproof key list` shows who else can open the repository: name the file of such an identity \
+                 with --key-file, and see docs/manual/keys.md"
             }
             Self::KeyFile { .. } => "may this user read the file?",
             Self::Damaged { .. } | Self::Missing { .. } => {

@@ -3,6 +3,7 @@
 //! The wrapped key is an ordinary armoured age file, so that it can be opened with the `age` tool alone when nothing else is left.
 //! Only X25519 keys (`age1...`) are taken. Secrets are wiped from memory when dropped and appear in no error.
 
+use crate::key_command::KeyCommand;
 use crate::{Error, Result};
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
 use age::secrecy::ExposeSecret;
@@ -45,6 +46,10 @@ pub enum Unlock {
     IdentityFile(PathBuf),
     /// The text of such a file.
     Identity(Zeroizing<String>),
+    /// A program that unwraps the data key.
+    Command(KeyCommand),
+    /// Any of these; they are tried in this order.
+    AnyOf(Vec<Unlock>),
 }
 
 impl fmt::Debug for Unlock {
@@ -53,6 +58,8 @@ impl fmt::Debug for Unlock {
             Self::Nothing => f.write_str("Nothing"),
             Self::IdentityFile(path) => f.debug_tuple("IdentityFile").field(path).finish(),
             Self::Identity(_) => f.write_str("Identity(..)"),
+            Self::Command(command) => f.debug_tuple("Command").field(command).finish(),
+            Self::AnyOf(ways) => f.debug_tuple("AnyOf").field(ways).finish(),
         }
     }
 }
@@ -63,10 +70,22 @@ impl Unlock {
         Self::Identity(Zeroizing::new(text.into()))
     }
 
-    /// The identities that this is.
+    /// The recipients whose identities this holds, in the order of the file.
+    ///
+    /// # Errors
+    /// [`Error::KeyFile`], [`Error::NotAnIdentity`].
+    pub fn recipients(&self) -> Result<Vec<String>> {
+        Ok(self.identities()?.iter().map(|identity| identity.to_public().to_string()).collect())
+    }
+
+    /// The identities that this is; a program has none.
     pub(crate) fn identities(&self) -> Result<Vec<Identity>> {
         match self {
-            Self::Nothing => Ok(Vec::new()),
+            Self::Nothing | Self::Command(_) => Ok(Vec::new()),
+            Self::AnyOf(ways) => {
+                let found: Vec<_> = ways.iter().map(Self::identities).collect::<Result<_>>()?;
+                Ok(found.into_iter().flatten().collect())
+            }
             Self::Identity(text) => parse_identities(text, "the key given"),
             Self::IdentityFile(path) => {
                 let origin = path.display().to_string();

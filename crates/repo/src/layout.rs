@@ -15,6 +15,10 @@ pub fn description() -> ObjectPath {
     fixed(MARKER.to_owned())
 }
 
+/// Words in the names of objects that are written again, or removed in daily work: leases, pins, marks, and which server may
+/// archive. All others are written once, and can be locked.
+pub const REWRITTEN: [&str; 5] = ["lease", "pin", "writer", "expired", "reader"];
+
 /// A path made of digits, hexadecimal digits and the words of this file, which the rules for names always allow.
 fn fixed(path: String) -> ObjectPath {
     ObjectPath::new(path).expect("layout builds names from letters and digits only")
@@ -104,16 +108,56 @@ impl FromStr for PackNumber {
     }
 }
 
+/// What a lineage is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// Backups of the data directory, and WAL.
+    Cluster,
+    /// Logical backups: what `pg_dump` wrote.
+    Dumps,
+}
+
+/// What the folder of a system's dumps begins with. Programs that know no dumps read only folders that are a number.
+const DUMPS_PREFIX: &str = "dump-";
+
 /// The objects of one system identifier. `pg_upgrade` begins a new lineage.
+///
+/// Dumps of a system are a lineage of their own: whoever looks for something to restore, to build upon or to replay never meets one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lineage {
     system: SystemIdentifier,
+    content: Content,
+}
+
+impl From<SystemIdentifier> for Lineage {
+    fn from(system: SystemIdentifier) -> Self {
+        Self::new(system)
+    }
 }
 
 impl Lineage {
     /// The lineage of this system identifier.
     pub fn new(system: SystemIdentifier) -> Self {
-        Self { system }
+        Self { system, content: Content::Cluster }
+    }
+
+    /// The lineage of this system's dumps.
+    pub fn dumps(system: SystemIdentifier) -> Self {
+        Self { system, content: Content::Dumps }
+    }
+
+    /// The lineage whose folder has this name; `None` for any other folder.
+    pub fn of_dir(name: &str) -> Option<Self> {
+        match name.strip_prefix(DUMPS_PREFIX) {
+            Some(system) => system.parse().ok().map(Self::dumps),
+            None => name.parse().ok().map(Self::new),
+        }
+    }
+
+    /// What it is made of.
+    pub fn content(&self) -> Content {
+        self.content
     }
 
     /// Its system identifier.
@@ -121,13 +165,20 @@ impl Lineage {
         self.system
     }
 
+    fn root(&self) -> String {
+        match self.content {
+            Content::Cluster => self.system.to_string(),
+            Content::Dumps => format!("{DUMPS_PREFIX}{}", self.system),
+        }
+    }
+
     fn below(&self, rest: impl fmt::Display) -> ObjectPath {
-        fixed(format!("{}/{rest}", self.system))
+        fixed(format!("{}/{rest}", self.root()))
     }
 
     /// The directory of the lineage.
     pub fn dir(&self) -> ObjectPath {
-        fixed(self.system.to_string())
+        fixed(self.root())
     }
 
     /// The directory of all WAL.
@@ -211,7 +262,7 @@ impl Lineage {
         if id.contains('/') {
             return Err(fail());
         }
-        ObjectPath::new(format!("{}/{dir}/{id}", self.system)).map_err(|_| fail())
+        ObjectPath::new(format!("{}/{dir}/{id}", self.root())).map_err(|_| fail())
     }
 }
 
@@ -304,6 +355,16 @@ mod tests {
         );
         assert!(lineage.reader("a/../b").is_err());
         assert!(lineage.reader("..").is_err());
+    }
+
+    #[test]
+    fn dumps_lie_apart_from_the_backups_of_their_system() {
+        let (cluster, dumps) = (Lineage::new(SystemIdentifier(7)), Lineage::dumps(SystemIdentifier(7)));
+        assert_eq!(dumps.backups_dir().as_str(), "dump-7/backup");
+        assert_eq!(Lineage::of_dir("7"), Some(cluster));
+        assert_eq!(Lineage::of_dir("dump-7"), Some(dumps));
+        assert_eq!(Lineage::of_dir("dump-x"), None);
+        assert_eq!(Lineage::of_dir("trash"), None);
     }
 
     #[test]

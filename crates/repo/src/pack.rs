@@ -24,7 +24,6 @@ use crate::map::{EXTENT_PAGES_MAX, ExtentPlace, PAGE_BYTES};
 use crate::repository::Repository;
 use crate::seal::{ObjectKind, Salt, Sealer, TAG_BYTES};
 use crate::{Malformed, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::ObjectPath;
 
 const MAGIC: [u8; 8] = *b"PGPFPACK";
@@ -60,8 +59,8 @@ pub struct PackInfo {
 
 impl PackInfo {
     /// Where it lies.
-    pub fn path(&self, system: SystemIdentifier) -> ObjectPath {
-        Lineage::new(system).backup(self.backup).pack(self.number)
+    pub fn path(&self, lineage: impl Into<Lineage>) -> ObjectPath {
+        lineage.into().backup(self.backup).pack(self.number)
     }
 
     /// Whether an extent can lie there: inside the pack, and of a size that extents have.

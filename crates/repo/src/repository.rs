@@ -4,11 +4,13 @@
 //! beside this one.
 
 use crate::description::{Description, FORMAT_VERSION, RepositoryId, WrappedKey};
-use crate::key::{self, Unlock, UnwrapError};
+use crate::key::Unlock;
+use crate::key_command::KeyCommand;
 use crate::layout;
+use crate::recipients::{self, OpenedBy};
 use crate::seal::{ContentId, IdentityHasher, Keys, ObjectKind, Salt, Sealer, Suite, random_bytes};
 use crate::{Error, Result};
-use pgproof_store::{ObjectPath, PutMode, Store, StoreError};
+use pgproof_store::{ObjectPath, PutMode, Store, StoreError, Version};
 use std::{fmt, sync::Arc};
 use zeroize::Zeroizing;
 
@@ -31,6 +33,7 @@ struct Inner {
     store: Arc<dyn Store>,
     description: Description,
     keys: Keys,
+    opened_by: OpenedBy,
 }
 
 impl fmt::Debug for Repository {
@@ -46,7 +49,19 @@ impl Repository {
     /// [`Error::RepositoryExists`] when it is one already; nothing is changed then. [`Error::Recipients`] and
     /// [`Error::NotARecipient`] for options that do not fit.
     pub fn create(store: Arc<dyn Store>, options: &CreateOptions) -> Result<Self> {
-        let fits = (options.suite == Suite::None) == options.recipients.is_empty();
+        Self::create_with(store, options, None)
+    }
+
+    /// The same, with the data key wrapped by a key command too; then there need be no recipients.
+    ///
+    /// # Errors
+    /// As [`Self::create`], and [`Error::KeyCommand`].
+    pub fn create_with(
+        store: Arc<dyn Store>,
+        options: &CreateOptions,
+        command: Option<&KeyCommand>,
+    ) -> Result<Self> {
+        let fits = (options.suite == Suite::None) == (options.recipients.is_empty() && command.is_none());
         if !fits {
             let suite = options.suite.name();
             return Err(Error::Recipients { suite, recipients: options.recipients.len() });
@@ -56,16 +71,23 @@ impl Repository {
             Suite::Aes256Gcm => Zeroizing::new(random_bytes()),
             Suite::None => Keys::unsealed_data_key(&id.bytes()),
         };
-        let keys = match options.suite {
-            Suite::Aes256Gcm => vec![wrapped_key(&data_key, &options.recipients, &*store)?],
-            Suite::None => Vec::new(),
-        };
         let created = store.now().map_err(Error::store("create the repository"))?;
+        let mut keys = wrapped_keys(&data_key, &options.recipients, &*store)?;
+        if let Some(command) = command {
+            keys.push(recipients::by_command(&data_key, command, id)?);
+        }
+        for key in &mut keys {
+            key.added = Some(created);
+        }
         let description = Description { format: FORMAT_VERSION, id, created, suite: options.suite, keys };
-        let mut json = serde_json::to_vec_pretty(&description).expect("a description is plain data");
-        json.push(b'\n');
+        let json = description.encode()?;
+        let opened_by = match (description.recipients().next(), options.recipients.is_empty()) {
+            (None, _) => OpenedBy::Nothing,
+            (Some(recipient), false) => OpenedBy::Recipient(recipient.to_owned()),
+            (Some(_), true) => OpenedBy::Command,
+        };
         match store.put(&layout::description(), &[&json], PutMode::IfAbsent) {
-            Ok(_) => Ok(Self::assemble(store, description, data_key)),
+            Ok(_) => Ok(Self::assemble(store, description, data_key, opened_by)),
             Err(StoreError::AlreadyExists { .. }) => Err(Error::RepositoryExists { place: store.describe() }),
             Err(source) => Err(Error::Store { operation: "create the repository", source }),
         }
@@ -75,18 +97,19 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::NotARepository`] where there is none, [`Error::UnknownFormat`] and [`Error::UnknownSuite`] for one of the future,
-    /// [`Error::KeyNeeded`], [`Error::WrongKey`] and [`Error::NotEncrypted`] when it and the key do not go together.
+    /// [`Error::KeyNeeded`], [`Error::WrongKey`], [`Error::KeyCommand`], [`Error::NoWayIn`] and [`Error::NotEncrypted`] when it and
+    /// the key do not go together.
     pub fn open(store: Arc<dyn Store>, unlock: &Unlock) -> Result<Self> {
         let place = store.describe();
-        let description = describe(&*store)?;
-        let identities = unlock.identities()?;
-        let data_key = match (description.suite, identities.as_slice()) {
-            (Suite::None, []) => Keys::unsealed_data_key(&description.id.bytes()),
+        let (description, _) = describe(&*store)?;
+        let (data_key, opened_by) = match (description.suite, unlock) {
+            (Suite::None, Unlock::Nothing) => {
+                (Keys::unsealed_data_key(&description.id.bytes()), OpenedBy::Nothing)
+            }
             (Suite::None, _) => return Err(Error::NotEncrypted { place }),
-            (Suite::Aes256Gcm, []) => return Err(Error::KeyNeeded { place }),
-            (Suite::Aes256Gcm, identities) => data_key(&description, identities, place)?,
+            (Suite::Aes256Gcm, unlock) => recipients::data_key(&description, unlock, &place)?,
         };
-        Ok(Self::assemble(store, description, data_key))
+        Ok(Self::assemble(store, description, data_key, opened_by))
     }
 
     /// Looks whether the place still holds this repository: for processes that live long, because one that was made anew in the same place
@@ -95,16 +118,34 @@ impl Repository {
     /// # Errors
     /// [`Error::Replaced`] when it holds another one, and as [`Self::open`].
     pub fn confirm(&self) -> Result<()> {
-        let found = describe(&**self.store())?.id;
+        let found = describe(&**self.store())?.0.id;
         match found == self.id() {
             true => Ok(()),
             false => Err(Error::Replaced { place: self.store().describe(), found, expected: self.id() }),
         }
     }
 
-    fn assemble(store: Arc<dyn Store>, description: Description, data_key: Zeroizing<[u8; 32]>) -> Self {
+    fn assemble(
+        store: Arc<dyn Store>,
+        description: Description,
+        data_key: Zeroizing<[u8; 32]>,
+        opened_by: OpenedBy,
+    ) -> Self {
         let keys = Keys::new(description.suite, description.id.bytes(), data_key);
-        Self { inner: Arc::new(Inner { store, description, keys }) }
+        Self { inner: Arc::new(Inner { store, description, keys, opened_by }) }
+    }
+
+    /// By what it was opened.
+    pub fn opened_by(&self) -> &OpenedBy {
+        &self.inner.opened_by
+    }
+
+    /// The data key, to be wrapped for others.
+    pub(crate) fn sealed_data_key(&self) -> Result<&Zeroizing<[u8; 32]>> {
+        match self.suite() {
+            Suite::Aes256Gcm => Ok(self.inner.keys.data_key()),
+            Suite::None => Err(Error::NoKeys { place: self.store().describe() }),
+        }
     }
 
     /// Where it lies.
@@ -143,51 +184,36 @@ impl Repository {
     }
 }
 
-/// Reads what is known of the repository of a place without a key.
-fn describe(store: &dyn Store) -> Result<Description> {
+/// Reads what is known of the repository of a place without a key, and which version of it this is.
+pub(crate) fn describe(store: &dyn Store) -> Result<(Description, Version)> {
     let place = store.describe();
-    let bytes = match store.get(&layout::description()) {
-        Ok(bytes) => bytes,
+    let (bytes, meta) = match store.get_with_meta(&layout::description()) {
+        Ok(found) => found,
         Err(StoreError::NotFound { .. } | StoreError::NoRepository { .. }) => {
             return Err(Error::NotARepository { place });
         }
         Err(source) => return Err(Error::Store { operation: "open the repository", source }),
     };
-    Description::decode(&bytes, &format!("{} of {place}", layout::description()))
+    let description = Description::decode(&bytes, &format!("{} of {place}", layout::description()))?;
+    Ok((description, meta.version))
 }
 
-fn wrapped_key(data_key: &[u8; 32], recipients: &[String], store: &dyn Store) -> Result<WrappedKey> {
-    let parsed = recipients.iter().map(|text| key::parse_recipient(text)).collect::<Result<Vec<_>>>()?;
-    let wrapped =
-        key::wrap(data_key, &parsed).map_err(|source| Error::Wrap { place: store.describe(), source })?;
-    let recipients = parsed.iter().map(ToString::to_string).collect();
-    Ok(WrappedKey { kind: "age".to_owned(), recipients, wrapped })
-}
-
-/// The data key, from the first wrapping that one of the identities opens.
-fn data_key(
-    description: &Description,
-    identities: &[age::x25519::Identity],
-    place: String,
-) -> Result<Zeroizing<[u8; 32]>> {
-    let mut malformed = false;
-    for key in description.keys.iter().filter(|key| key.kind == "age") {
-        match key::unwrap(&key.wrapped, identities) {
-            Ok(data_key) => return Ok(data_key),
-            Err(UnwrapError::WrongKey) => {}
-            Err(UnwrapError::Malformed) => malformed = true,
+/// A wrapping for each recipient, so that one can be removed without the others being asked for again.
+fn wrapped_keys(data_key: &[u8; 32], recipients: &[String], store: &dyn Store) -> Result<Vec<WrappedKey>> {
+    let mut keys: Vec<WrappedKey> = Vec::new();
+    for recipient in recipients {
+        let key = recipients::for_recipient(data_key, recipient, &store.describe())?;
+        if !keys.iter().any(|known| known.recipients == key.recipients) {
+            keys.push(key);
         }
     }
-    if malformed {
-        let object = format!("{} of {place}", layout::description());
-        return Err(Error::Damaged { object, what: "a wrapped key is no armoured age file".to_owned() });
-    }
-    Err(Error::WrongKey { place, recipients: description.recipients().map(str::to_owned).collect() })
+    Ok(keys)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key;
     use pgproof_store::Memory;
 
     fn memory() -> Arc<dyn Store> {

@@ -21,6 +21,7 @@ pub const TAG_BYTES: usize = 16;
 const OBJECT_CONTEXT: &str = "pgproof 2026 object";
 const IDENTITY_CONTEXT: &str = "pgproof 2026 identity";
 const UNSEALED_CONTEXT: &str = "pgproof 2026 unsealed";
+const CHECK_CONTEXT: &str = "pgproof 2026 key check";
 
 /// How a repository is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -169,6 +170,14 @@ impl fmt::Debug for IdentityHasher {
     }
 }
 
+/// Tells a data key from another one, and nothing of the key: it has 256 random bits.
+pub(crate) fn key_check(data_key: &[u8; 32], repository: &[u8; 16]) -> ContentId {
+    let mut hasher = blake3::Hasher::new_derive_key(CHECK_CONTEXT);
+    hasher.update(data_key);
+    hasher.update(repository);
+    ContentId(truncated(hasher.finalize()))
+}
+
 /// The repository's secrets, wiped from memory when dropped.
 pub(crate) struct Keys {
     suite: Suite,
@@ -194,6 +203,10 @@ impl Keys {
 
     pub(crate) fn suite(&self) -> Suite {
         self.suite
+    }
+
+    pub(crate) fn data_key(&self) -> &Zeroizing<[u8; 32]> {
+        &self.data
     }
 
     pub(crate) fn identity(&self, content: &[u8]) -> ContentId {

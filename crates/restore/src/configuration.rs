@@ -91,7 +91,7 @@ fn look_at_configuration(repository: &Repository, manifest: &Manifest, data: &Pa
 
 /// A `postgresql.conf` with which recovery starts: each setting at least as large as on the origin
 /// (`CheckRequiredParameterValues` in `src/backend/access/transam/xlogrecovery.c`), and the libraries that its WAL may need.
-fn minimal_configuration(summary: &BackupSummary) -> String {
+pub(crate) fn minimal_configuration(summary: &BackupSummary) -> String {
     let settings = &summary.settings;
     let mut text = String::from(
         "# Made by pgproof restore: postgresql.conf of the origin lay outside of its data directory.\n\

@@ -154,6 +154,24 @@ pub enum Refusal {
         /// Those it has: `16384 (fast)`.
         known: Vec<String>,
     },
+    /// A database that the backup does not have was asked for.
+    #[error("the backup has no database `{database}`")]
+    UnknownDatabase {
+        /// As it was given.
+        database: String,
+        /// Those it has: `shop (16384)`.
+        known: Vec<String>,
+        /// Whether the backup lists names.
+        names_known: bool,
+    },
+    /// A delta that would empty the databases that were not named.
+    #[error("a delta with --database would empty {} other databases in {}", others, directory.display())]
+    WouldEmpty {
+        /// The data directory.
+        directory: PathBuf,
+        /// How many.
+        others: usize,
+    },
     /// Two things would be restored into one place.
     #[error("{} would hold both {first} and {second}", directory.display())]
     Overlap {
@@ -225,6 +243,13 @@ impl Refusal {
             }
             Self::UnknownTablespace { known, .. } if known.is_empty() => "the backup has no tablespaces".into(),
             Self::UnknownTablespace { known, .. } => format!("it has {}", list(known)),
+            Self::UnknownDatabase { known, names_known: true, .. } => format!("it has {}", list(known)),
+            Self::UnknownDatabase { known, .. } => {
+                format!("it does not tell names: give the database by its number, one of {}", list(known))
+            }
+            Self::WouldEmpty { .. } => {
+                "restore into an empty directory instead; --force if emptying them is meant".into()
+            }
             Self::Overlap { .. } => "give each its own directory".into(),
             Self::NotAbsolute { .. } => "write the path from the root".into(),
             Self::HostilePath { .. } => {

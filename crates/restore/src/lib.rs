@@ -9,10 +9,12 @@
 
 pub mod choose;
 mod configuration;
+pub mod databases;
 pub mod directory;
 pub mod dispositions;
 pub mod engine;
 pub mod error;
+pub mod extract;
 mod finish;
 pub mod observe;
 pub mod options;
@@ -21,6 +23,7 @@ pub mod plan;
 pub mod report;
 pub mod run;
 pub mod settings;
+pub mod shells;
 pub mod start;
 pub mod survey;
 #[cfg(test)]

@@ -5,11 +5,14 @@
 //! anywhere: this is also what `--dry-run` does.
 
 use crate::choose::{Archive, Candidate, Chosen, Soundness, choose};
+use crate::databases::{Selection, database_of, select};
 use crate::directory::{DirectoryFacts, PlaceFacts, observe_directory, observe_place};
 use crate::error::{Refusal, RestoreError, Result};
 use crate::options::RestoreOptions;
 use crate::places::Places;
-use crate::plan::{Facts, Plan, TablespacePlan, admit_directory, admit_tablespaces, place_tablespaces, plan};
+use crate::plan::{
+    Facts, Plan, TablespacePlan, admit_directory, admit_selection, admit_tablespaces, place_tablespaces, plan,
+};
 use crate::survey::survey;
 use jiff::Timestamp;
 use pgproof_pg::{SegmentName, SystemIdentifier, WalSegmentSize};
@@ -20,7 +23,7 @@ use pgproof_repo::walobject::read_instants;
 use pgproof_repo::walset::WalSet;
 use pgproof_repo::{BackupId, Lineage, Manifest, Repository};
 use pgproof_server::Owner;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A plan, and the manifest that it speaks of.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// Of the chosen backup.
     pub manifest: Manifest,
+    /// Which databases are left out.
+    pub selection: Selection,
 }
 
 /// Makes the plan for a restore. Changes nothing.
@@ -52,6 +57,8 @@ pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp
     let manifest = Manifest::open(repository, lineage.system(), &chosen.backup)
         .map_err(RestoreError::repository("open the manifest"))?;
     let summary = manifest.summary();
+    let selection = select(summary, &present_databases(&manifest, options)?, &options.databases)?;
+    admit_selection(&directory, options.onto, &selection)?;
     let tablespaces = place_tablespaces(summary, options, &directory)?;
     let tablespace_places = observe_tablespaces(&tablespaces, summary)?;
     admit_tablespaces(&tablespaces, &tablespace_places, &directory, options.onto)?;
@@ -59,7 +66,7 @@ pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp
     let places =
         Places::new(&options.directory, tablespaces.iter().map(|t| (t.oid, t.directory.clone())).collect());
     let log_directory = summary.settings.other.get("log_directory").map_or("log", String::as_str);
-    let survey = survey(&manifest, &places, options.onto.is_delta().then_some(log_directory))?;
+    let survey = survey(&manifest, &places, &selection, options.onto.is_delta().then_some(log_directory))?;
     let facts = Facts {
         chosen,
         summary,
@@ -72,7 +79,20 @@ pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp
         first_not_archived,
     };
     let plan = plan(facts, options)?;
-    Ok(Prepared { plan, manifest })
+    Ok(Prepared { plan, manifest, selection })
+}
+
+/// The databases that the backup has files of, where it does not list them itself.
+fn present_databases(manifest: &Manifest, options: &RestoreOptions) -> Result<BTreeSet<u32>> {
+    if options.databases.is_empty() || !manifest.summary().databases.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut present = BTreeSet::new();
+    for entry in manifest.files() {
+        let entry = entry.map_err(RestoreError::repository("read the manifest"))?;
+        present.extend(database_of(&entry.path).map(|(database, _)| database));
+    }
+    Ok(present)
 }
 
 /// The cluster to restore: the one named, or the only one there is.

@@ -67,6 +67,8 @@ pub struct RestoreOptions {
     pub directory: PathBuf,
     /// What may be in it.
     pub onto: Onto,
+    /// Only these databases, by name or number, and those that every server has; all of them when empty.
+    pub databases: Vec<String>,
     /// Where tablespaces go.
     pub tablespaces: TablespaceMapping,
     /// Where configuration from outside of the data directory goes; nowhere when not given.

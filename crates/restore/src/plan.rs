@@ -5,6 +5,7 @@
 //! choice of its own; `--dry-run` prints it.
 
 use crate::choose::{Chosen, Request, describe_target};
+use crate::databases::{self, Databases, Selection};
 use crate::directory::{DirectoryFacts, Occupancy, PlaceFacts};
 use crate::error::Refusal;
 use crate::options::{Archiving, Onto, RestoreOptions};
@@ -89,6 +90,8 @@ pub struct Plan {
     pub files: u64,
     /// Their length in bytes, holes included.
     pub bytes: u64,
+    /// What is left out, when not all databases are restored; not counted in `files` and `bytes`.
+    pub databases: Option<Databases>,
     /// Files that are there and will be compared.
     pub files_to_compare: u64,
     /// Bytes of them.
@@ -147,6 +150,20 @@ pub fn admit_directory(facts: &DirectoryFacts, onto: Onto, system: SystemIdentif
         }
         (Onto::Delta, Some(_)) => Ok(()),
     }
+}
+
+/// Whether databases may be left out here. A delta is easily taken for a way to bring one database back in place and leave the others alone,
+/// which no physical restore can do: recovery is of the whole cluster.
+///
+/// # Errors
+/// [`Refusal::WouldEmpty`].
+pub fn admit_selection(facts: &DirectoryFacts, onto: Onto, selection: &Selection) -> Result<(), Refusal> {
+    let occupied = facts.place.occupancy == Occupancy::Occupied;
+    if onto == Onto::Delta && occupied && !selection.is_everything() {
+        let directory = facts.place.path.clone();
+        return Err(Refusal::WouldEmpty { directory, others: selection.left_out().count() });
+    }
+    Ok(())
 }
 
 /// Decides where each tablespace goes: where it was told to, else below the root given, else where the directory's own link leads
@@ -303,11 +320,12 @@ pub fn plan(facts: Facts<'_>, options: &RestoreOptions) -> Result<Plan, Refusal>
         owner: facts.owner,
         files: survey.files,
         bytes: survey.bytes,
+        settings: settings(options, facts.chosen.timeline, survey.databases.is_some()),
+        databases: survey.databases,
         files_to_compare: survey.files_to_compare,
         bytes_to_compare: survey.bytes_to_compare,
         removals: survey.removals,
         kept_wal,
-        settings: settings(options, facts.chosen.timeline),
         made_configuration,
         external: external(summary, options.external.as_deref()),
         archiving: options.archiving.clone(),
@@ -343,8 +361,11 @@ fn check_space(facts: &Facts<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn settings(options: &RestoreOptions, timeline: TimelineId) -> Vec<Setting> {
+fn settings(options: &RestoreOptions, timeline: TimelineId, leaves_out: bool) -> Vec<Setting> {
     let mut settings = recovery_settings(&options.request.target, timeline, &options.commands.restore);
+    if leaves_out {
+        settings.extend(databases::settings());
+    }
     match &options.archiving {
         Archiving::Off => settings.push(Setting::new("archive_mode", "off")),
         Archiving::TakeOver { .. } => {
@@ -442,6 +463,7 @@ impl Expected {
 /// What a person should know beforehand.
 fn tell(facts: &Facts<'_>, options: &RestoreOptions, kept_wal: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
+    notes.extend(facts.survey.databases.iter().flat_map(Databases::notes));
     if options.onto.is_delta() && options.directory != Path::new(&facts.summary.data_directory.path) {
         notes.push(format!("the backup was taken of {}", facts.summary.data_directory.path));
     }

@@ -2,6 +2,7 @@
 
 use crate::engine::Placed;
 use crate::plan::Plan;
+use crate::shells::Shell;
 use jiff::Timestamp;
 use pgproof_pg::{Lsn, TimelineId};
 use serde::Serialize;
@@ -21,6 +22,8 @@ pub struct Report {
     pub total_s: f64,
     /// The writer epoch that the repository now demands, after a take-over.
     pub epoch: Option<u64>,
+    /// Seconds that databases left out would have taken at the same rate; none were left out when not given.
+    pub saved_s: Option<f64>,
     /// What a person should know.
     pub notes: Vec<String>,
     /// What the server did, when it was started.
@@ -40,6 +43,10 @@ pub struct RecoveryReport {
     pub last_commit: Option<Timestamp>,
     /// The timeline it is on.
     pub timeline: Option<TimelineId>,
+    /// Databases that were left out, or copied from such, and can only be dropped.
+    pub shells: Vec<Shell>,
+    /// Lines of the log about pages of other databases that replay had to pass over: these databases are damaged.
+    pub invalid_pages: Vec<String>,
 }
 
 /// What a server is after its recovery.

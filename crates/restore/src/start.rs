@@ -9,13 +9,15 @@ use crate::error::{RestoreError, Result};
 use crate::plan::Plan;
 use crate::report::{RecoveredState, RecoveryReport};
 use crate::settings::TargetAction;
+use crate::shells::{self, Aftermath, Start};
 use jiff::Timestamp;
 use pgproof_base::{Progress, Stage, human_duration};
 use pgproof_pg::{ClusterState, TimelineId};
 use pgproof_repo::walset::Target;
 use pgproof_server::privilege::act_as;
 use pgproof_server::{ConnectOptions, Control, RecoveryEnd, RecoveryProgress, ServerError, find};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 /// How to start.
 #[derive(Debug, Clone)]
@@ -53,6 +55,10 @@ pub fn start(plan: &Plan, options: &StartOptions, progress: &dyn Progress) -> Re
     // All files were synced just now: the server need not open each of them to do it again (`SyncDataDirectory`).
     let mut control =
         instance.control().map_err(failed("be started"))?.with_setting("recovery_init_sync_method", "syncfs");
+    if plan.databases.is_some() {
+        // The log is read for pages that replay passed over.
+        control = control.with_setting("lc_messages", "C");
+    }
     for (name, value) in &options.settings {
         control = control.with_setting(name, value);
     }
@@ -61,9 +67,18 @@ pub fn start(plan: &Plan, options: &StartOptions, progress: &dyn Progress) -> Re
         .clone()
         .unwrap_or_else(|| ConnectOptions { user: instance.owner.name(), ..instance.connect_options() });
     let began = Instant::now();
+    let start =
+        Start { time: SystemTime::now(), log: control.log().to_owned(), log_bytes: length(control.log()) };
     control.launch().map_err(failed("be started"))?;
     let end = wait(plan, &control, &connect, options.stall_limit, progress)?;
-    Ok(report(plan, end, began.elapsed()))
+    let took = began.elapsed();
+    let look = || shells::observe(plan, &connect, &start);
+    let aftermath = act_as(control.owner(), look).map_err(failed("be looked at"))??;
+    Ok(report(plan, end, aftermath, took))
+}
+
+fn length(log: &Path) -> u64 {
+    log.metadata().map_or(0, |file| file.len())
 }
 
 /// How a recovery ended, and what was seen last.
@@ -158,7 +173,7 @@ fn reached(seen: &RecoveryProgress) -> String {
     }
 }
 
-fn report(plan: &Plan, End { end, seen }: End, took: Duration) -> RecoveryReport {
+fn report(plan: &Plan, End { end, seen }: End, aftermath: Aftermath, took: Duration) -> RecoveryReport {
     let (state, reached, timeline) = match end {
         RecoveryEnd::Promoted { timeline, at } => (RecoveredState::Promoted, Some(at), Some(timeline)),
         RecoveryEnd::Paused { at } => (RecoveredState::Paused, Some(at), None::<TimelineId>),
@@ -171,6 +186,8 @@ fn report(plan: &Plan, End { end, seen }: End, took: Duration) -> RecoveryReport
         reached,
         last_commit,
         timeline: timeline.or(Some(plan.chosen.timeline)),
+        shells: aftermath.shells,
+        invalid_pages: aftermath.invalid_pages,
     }
 }
 

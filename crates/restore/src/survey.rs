@@ -3,6 +3,7 @@
 //! One walk over the manifest and, for a delta, one over the directories; nothing is compared by content here, so this takes
 //! seconds where the restore takes hours. What follows is decided in `plan.rs`.
 
+use crate::databases::{Databases, Selection, Treatment};
 use crate::dispositions::{Disposition, below, disposition, is_left_alone};
 use crate::error::{Refusal, RestoreError, Result};
 use crate::places::{Ancestry, Places, TABLESPACES};
@@ -55,6 +56,8 @@ pub struct Survey {
     pub files: u64,
     /// Their length in bytes, holes included.
     pub bytes: u64,
+    /// What is left out, when not all databases are restored.
+    pub databases: Option<Databases>,
     /// Which of the server's configuration files the backup has in the data directory.
     pub configuration: BTreeSet<String>,
     /// By root: `None` the data directory, else the tablespace.
@@ -85,8 +88,14 @@ const CONFIGURATION: [&str; 4] = ["postgresql.conf", "postgresql.auto.conf", "pg
 ///
 /// # Errors
 /// [`Refusal::HostilePath`] for a path that no restore may follow, [`RestoreError::Repository`], [`RestoreError::File`].
-pub fn survey(manifest: &Manifest, places: &Places, log_directory: Option<&str>) -> Result<Survey> {
+pub fn survey(
+    manifest: &Manifest,
+    places: &Places,
+    selection: &Selection,
+    log_directory: Option<&str>,
+) -> Result<Survey> {
     let mut survey = Survey::default();
+    let mut left_out: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
     let mut wanted: HashMap<Box<str>, (Kind, u64)> = HashMap::new();
     let mut ancestry = Ancestry::default();
     for entry in manifest.files() {
@@ -111,8 +120,14 @@ pub fn survey(manifest: &Manifest, places: &Places, log_directory: Option<&str>)
         if kind == Kind::Link {
             ancestry.link(path);
         }
-        let bytes = entry.map.mapped_pages() * PAGE_BYTES as u64;
-        if kind == Kind::File {
+        let mut bytes = entry.map.mapped_pages() * PAGE_BYTES as u64;
+        if kind == Kind::File
+            && let Treatment::Hollow(database) = selection.treatment(path)
+        {
+            let counted = left_out.entry(database).or_default();
+            *counted = (counted.0 + 1, counted.1 + entry.length);
+            bytes = 0;
+        } else if kind == Kind::File {
             survey.files += 1;
             survey.bytes += entry.length;
             survey.needs.entry(root_of(path)).or_default().bytes += bytes;
@@ -121,6 +136,7 @@ pub fn survey(manifest: &Manifest, places: &Places, log_directory: Option<&str>)
             wanted.insert(path.into(), (kind, bytes));
         }
     }
+    survey.databases = selection.describe(&left_out);
     if let Some(log_directory) = log_directory {
         let mut walk = Walk { survey: &mut survey, wanted: &wanted, places, log_directory };
         walk.data_directory(places.data())?;

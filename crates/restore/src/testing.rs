@@ -59,6 +59,7 @@ pub(crate) fn summary() -> BackupSummary {
         started: time(300),
         stopped: time(320),
         from_standby: false,
+        origin: Default::default(),
         backup_label: "START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\n".to_owned(),
         tablespace_map: None,
         tablespaces: Vec::new(),
@@ -81,6 +82,7 @@ pub(crate) fn summary() -> BackupSummary {
         tool_version: "0".to_owned(),
         host: "here".to_owned(),
         labels: BTreeMap::new(),
+        dump: None,
     }
 }
 

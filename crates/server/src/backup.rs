@@ -1,7 +1,7 @@
 //! A base backup as the server sees it: started and stopped in one session.
 //!
 //! The session must stay open in between: when it ends, the server ends the backup. Version 15 renamed the functions and dropped
-//! the exclusive mode (`src/backend/access/transam/xlogfuncs.c`); the non-exclusive mode is the same since 9.6.
+//! the exclusive mode (`src/backend/access/transam/xlogfuncs.c`); the non-exclusive mode is the same since 9.6, on a standby too.
 
 use crate::error::ServerError;
 use crate::session::Session;
@@ -31,6 +31,10 @@ pub struct StoppedBackup {
 /// The first version with `pg_backup_start`.
 const NEW_NAMES: u32 = 150_000;
 
+/// By the control file, as `do_pg_backup_start` reads it on a standby.
+const RESTARTPOINT: &str =
+    "SELECT c.redo_lsn::text, c.timeline_id, pg_last_wal_replay_lsn()::text FROM pg_control_checkpoint() c";
+
 impl RunningBackup {
     /// Starts a backup; waits for its checkpoint.
     ///
@@ -56,6 +60,48 @@ impl RunningBackup {
         let name = pgproof_pg::SegmentName::parse(&segment, segment_size)
             .map_err(|_| session.odd("the first WAL segment of the backup", segment))?;
         Ok(Self { start, timeline: name.timeline, old_names })
+    }
+
+    /// Starts a backup on a standby; waits for its restartpoint. Where there is no newer checkpoint to make one from, the last one
+    /// counts, so that two backups may have the same start.
+    ///
+    /// Checks what makes the files good for a backup that begins there: a restartpoint has written out every change before the start, and
+    /// replay has come so far. PostgreSQL itself refuses when `full_page_writes` was off on the primary since
+    /// (`do_pg_backup_start` in `src/backend/access/transam/xlog.c`).
+    ///
+    /// # Errors
+    /// [`ServerError::Statement`], [`ServerError::Answer`].
+    pub fn start_on_standby(
+        session: &mut Session,
+        version_num: u32,
+        label: &str,
+        fast: bool,
+    ) -> Result<Self, ServerError> {
+        let old_names = version_num < NEW_NAMES;
+        let sql = if old_names {
+            "SELECT lsn::text FROM pg_start_backup($1, $2, false) lsn"
+        } else {
+            "SELECT lsn::text FROM pg_backup_start($1, $2) lsn"
+        };
+        let lsn: String = session.query_one("start the backup", sql, &[&label, &fast])?.get(0);
+        let start: Lsn = lsn.parse().map_err(|_| session.odd("the start of the backup", lsn))?;
+        // `pg_walfile_name` is refused in recovery. A restartpoint in between could tell a later timeline than the start's: the label
+        // will say so at the end, and the backup fails.
+        let row = session.query_one("ask for the last restartpoint", RESTARTPOINT, &[])?;
+        let (redo, timeline): (String, i32) = (row.get(0), row.get(1));
+        let replayed: Option<String> = row.get(2);
+        let reaches = |text: &str| text.parse::<Lsn>().is_ok_and(|lsn| lsn >= start);
+        if !reaches(&redo) {
+            return Err(session.odd("the last restartpoint of a backup that begins later", redo));
+        }
+        match replayed {
+            Some(replayed) if reaches(&replayed) => {}
+            other => {
+                return Err(session
+                    .odd("the replay position of a backup that begins later", other.unwrap_or_default()));
+            }
+        }
+        Ok(Self { start, timeline: TimelineId(timeline.cast_unsigned()), old_names })
     }
 
     /// Stops it. Does not wait for the archive: the server polls once a second, pgproof looks itself.

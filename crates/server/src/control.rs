@@ -143,6 +143,12 @@ impl Control {
         self
     }
 
+    /// The file that the standard error of a server started through this is appended to.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// The data directory.
     #[must_use]
     pub fn data_directory(&self) -> &Path {

@@ -142,6 +142,9 @@ enum Said {
     System(io::Error),
 }
 
+/// In the client library's words.
+const NO_TLS: &str = "server does not support TLS";
+
 impl Cause {
     /// The server's code for it (`src/backend/utils/errcodes.txt`), where the server has spoken.
     #[must_use]
@@ -171,6 +174,47 @@ impl Cause {
             Said::System(_) => None,
         };
         matches!(severity, Some("FATAL" | "PANIC"))
+    }
+
+    /// Whether another way of protecting the connection may lead to the server, as libpq tries it: TLS failed, or the server lets nobody in so.
+    pub(crate) fn is_about_encryption(&self) -> bool {
+        self.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+            || self.tls_error().is_some()
+            || self.lacks_tls()
+    }
+
+    /// What TLS itself says.
+    fn tls_error(&self) -> Option<&rustls::Error> {
+        let first: &(dyn Error + 'static) = match &self.0 {
+            Said::Session(error) => error,
+            Said::System(error) => error,
+            Said::Replication { .. } => return None,
+        };
+        let mut next = Some(first);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            // An io::Error passes over what it wraps when it is asked for its source.
+            let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            next = inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source());
+        }
+        None
+    }
+
+    /// Whether the server was asked for TLS and has none.
+    fn lacks_tls(&self) -> bool {
+        match &self.0 {
+            // The library has no type for it.
+            Said::Session(error) => error.source().is_some_and(|source| source.to_string() == NO_TLS),
+            Said::System(error) => error.get_ref().is_some_and(|inside| inside.to_string() == NO_TLS),
+            Said::Replication { .. } => false,
+        }
+    }
+
+    /// The server was asked for TLS and has none.
+    pub(crate) fn no_tls() -> Self {
+        io::Error::other(NO_TLS).into()
     }
 
     /// Whether it says that there is one of that name.
@@ -297,6 +341,9 @@ impl ServerError {
 }
 
 fn connect_hint(cause: &Cause) -> &'static str {
+    if let Some(hint) = tls_hint(cause) {
+        return hint;
+    }
     match cause.code().map(SqlState::code) {
         Some("28P01" | "28000") => {
             "does pg_hba.conf let this user in? Through the socket, run pgproof as the user that owns the server"
@@ -309,6 +356,37 @@ fn connect_hint(cause: &Cause) -> &'static str {
              `pgproof check` tells more"
         }
     }
+}
+
+/// What can be done when TLS failed.
+fn tls_hint(cause: &Cause) -> Option<&'static str> {
+    use rustls::CertificateError as Certificate;
+    if cause.lacks_tls() {
+        return Some(
+            "set `ssl = on` on the server, or a weaker sslmode (`prefer`) where its network may be trusted",
+        );
+    }
+    Some(match cause.tls_error()? {
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+            "has an authority in sslrootcert signed the server's certificate? If the server shows intermediate ones, they belong into its \
+             ssl_cert_file"
+        }
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => {
+            "connect by a name that the certificate has, or use sslmode=verify-ca if any host of this authority will do"
+        }
+        rustls::Error::InvalidCertificate(
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. },
+        ) => "renew the server's certificate, and see whether this host's clock is right",
+        rustls::Error::AlertReceived(_) => {
+            "the server refused the TLS connection: does it want a client certificate (sslcert, sslkey)? Its log tells more"
+        }
+        _ => "docs/manual/tls.md says what is checked in which sslmode",
+    })
 }
 
 fn statement_hint(cause: &Cause) -> &'static str {

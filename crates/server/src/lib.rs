@@ -6,6 +6,7 @@
 //! PostgreSQL's files mean is in `pgproof-pg`. Start at [`find`] for what a host has.
 
 mod backup;
+mod connection_string;
 mod control;
 mod error;
 mod facts;
@@ -18,6 +19,7 @@ mod recovery;
 pub mod replication;
 mod session;
 pub mod settings;
+mod tls;
 
 pub use backup::{RunningBackup, StoppedBackup};
 pub use control::{Control, START_LOG, StopMode};
@@ -28,3 +30,4 @@ pub use privilege::Owner;
 pub use receiver::ReceiverFacts;
 pub use recovery::{RecoveryEnd, RecoveryProgress};
 pub use session::{ConnectOptions, Session};
+pub use tls::{ChannelBinding, SslMode, TlsOptions};

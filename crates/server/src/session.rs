@@ -1,13 +1,16 @@
 //! One connection to a server, with limits that keep pgproof from hanging on it or in its way.
 //!
-//! Sockets are preferred: peer authentication needs no password there. Deliberately without TLS for now: whoever reads a
-//! data directory is on the server's host.
+//! Sockets are preferred: peer authentication needs no password there. Through a network the connection is protected as libpq would
+//! do it (`tls`).
 
 use crate::{
+    connection_string::split_tls,
     error::{Cause, ServerError},
     password,
     privilege::Owner,
+    tls::{ChannelBinding, Connector, Security, Tls, TlsOptions},
 };
+use postgres::config::{self, SslMode};
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls, Row};
 use serde::{Deserialize, Serialize};
@@ -26,6 +29,9 @@ pub struct ConnectOptions {
     pub database: Option<String>,
     /// A whole connection string, key-value or URI form, which the other fields override.
     pub connection_string: Option<String>,
+    /// How the connection is protected.
+    #[serde(default)]
+    pub tls: TlsOptions,
 }
 
 /// Where Debian's servers and PostgreSQL's own builds put their sockets.
@@ -40,16 +46,32 @@ impl ConnectOptions {
 
     /// What the client library is told. A field wins over the connection string, that over the environment, and that over
     /// libpq's defaults.
-    pub(crate) fn config(&self) -> Result<Config, ServerError> {
-        self.config_in(&env::vars().filter(|(name, _)| name.starts_with("PG") || name == "HOME").collect())
+    pub(crate) fn config(&self) -> Result<(Config, Tls), ServerError> {
+        let environment = env::vars().filter(|(name, _)| name.starts_with("PG") || name == "HOME").collect();
+        let mut config = self.config_in(&environment)?;
+        let tls = self.tls_in(&environment).map_err(|reason| ServerError::Parameters { reason })?;
+        config.channel_binding(match tls.channel_binding() {
+            ChannelBinding::Disable => config::ChannelBinding::Disable,
+            ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+            ChannelBinding::Require => config::ChannelBinding::Require,
+        });
+        Ok((config, tls))
+    }
+
+    fn tls_in(&self, environment: &Environment) -> Result<Tls, String> {
+        let (_, said) = split_tls(self.connection_string.as_deref().unwrap_or_default())?;
+        Tls::settle(self.tls.clone().or(said).or(TlsOptions::of(environment)?), environment)
     }
 
     fn config_in(&self, environment: &Environment) -> Result<Config, ServerError> {
         let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
         let mut config: Config = match &self.connection_string {
-            Some(text) => text.parse().map_err(|error: postgres::Error| ServerError::Parameters {
-                reason: Cause::from(error).to_string(),
-            })?,
+            Some(text) => {
+                let (text, _) = split_tls(text).map_err(|reason| ServerError::Parameters { reason })?;
+                text.parse().map_err(|error: postgres::Error| ServerError::Parameters {
+                    reason: Cause::from(error).to_string(),
+                })?
+            }
             None => Config::new(),
         };
         if config.get_ports().is_empty() || self.port.is_some() {
@@ -158,11 +180,11 @@ impl Session {
     /// # Errors
     /// [`ServerError::Connect`] with the server's own words, [`ServerError::Parameters`].
     pub fn open(options: &ConnectOptions) -> Result<Self, ServerError> {
-        let config = options.config()?;
+        let (config, tls) = options.config()?;
         let server = describe(&config);
+        let mut client = tls.connect(&config, |security| Ok(connect(&config, security)?))?;
         let fail =
             |source: postgres::Error| ServerError::Connect { server: server.clone(), source: source.into() };
-        let mut client = config.connect(NoTls).map_err(fail)?;
         client.batch_execute(SETTINGS).map_err(fail)?;
         Ok(Self { client, server })
     }
@@ -224,6 +246,17 @@ impl Session {
     }
 }
 
+fn connect(config: &Config, security: &Security) -> Result<Client, postgres::Error> {
+    let mut config = config.clone();
+    match security {
+        Security::Plain => config.ssl_mode(SslMode::Disable).connect(NoTls),
+        Security::Tls(secure) => {
+            config.ssl_mode(if secure.required { SslMode::Require } else { SslMode::Prefer });
+            config.connect(Connector::new(secure))
+        }
+    }
+}
+
 /// Where a configuration leads, for messages.
 pub(crate) fn describe(config: &Config) -> String {
     let host = config.get_hosts().first().map_or_else(String::new, |host| match host {
@@ -275,6 +308,18 @@ mod tests {
             ConnectOptions { connection_string: Some("prot=6000".to_owned()), ..ConnectOptions::default() };
         let error = options.config_in(&environment(&[])).unwrap_err();
         assert!(error.to_string().contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn a_field_wins_over_the_string_for_tls_too() {
+        let options = ConnectOptions {
+            connection_string: Some("host=a sslmode=verify-ca channel_binding=require".to_owned()),
+            tls: TlsOptions { sslmode: Some(crate::tls::SslMode::Disable), ..TlsOptions::default() },
+            ..ConnectOptions::default()
+        };
+        let tls = options.tls_in(&environment(&[("PGCHANNELBINDING", "disable")])).unwrap();
+        assert_eq!(tls.channel_binding(), ChannelBinding::Require);
+        assert!(format!("{tls:?}").contains("mode: Disable"), "{tls:?}");
     }
 
     #[test]

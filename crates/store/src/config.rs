@@ -2,9 +2,13 @@
 //!
 //! Secrets are never part of a URL: command lines and logs show those.
 
-use crate::{Directory, Result, S3, Store, StoreError};
+use crate::{Cloud, Directory, ObjectPath, Result, Store, StoreError};
 use serde::{Deserialize, Serialize, Serializer};
-use std::{fmt, fs, path::PathBuf};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use url::Url;
 
 /// Where a repository lives.
@@ -15,6 +19,10 @@ pub enum StoreConfig {
     Directory(DirectoryConfig),
     /// A bucket of S3 or of a service that speaks its protocol.
     S3(S3Config),
+    /// A bucket of Google Cloud Storage.
+    Gcs(GcsConfig),
+    /// A container of Azure Blob Storage.
+    Azure(AzureConfig),
 }
 
 /// Settings of a [`Directory`].
@@ -25,7 +33,7 @@ pub struct DirectoryConfig {
     pub path: PathBuf,
 }
 
-/// Settings of an [`S3`] store. What is not set is taken from the environment (`AWS_…`) and, for credentials, from the
+/// Settings of S3 ([`Cloud::s3`]). What is not set is taken from the environment (`AWS_…`) and, for credentials, from the
 /// instance's metadata service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +70,114 @@ pub struct S3Config {
     /// Whether the service can remove many objects with one request (DeleteObjects).
     #[serde(default = "enabled")]
     pub bulk_delete: bool,
+    /// How long one request may take, in seconds, besides the transfer of its bytes.
+    #[serde(default = "default_timeout_s")]
+    pub timeout_s: u64,
+    /// After how many seconds a failing request is no longer repeated.
+    #[serde(default = "default_retry_s")]
+    pub retry_s: u64,
+    /// Locks every object that is never written again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<ObjectLock>,
+}
+
+/// Who can lift the lock of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockMode {
+    /// Whoever has `s3:BypassGovernanceRetention`.
+    Governance,
+    /// Nobody, not even the owner of the account.
+    Compliance,
+}
+
+impl LockMode {
+    pub(crate) fn in_header(self) -> &'static str {
+        match self {
+            Self::Governance => "GOVERNANCE",
+            Self::Compliance => "COMPLIANCE",
+        }
+    }
+}
+
+/// What S3 object lock does to the objects stored from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectLock {
+    /// Who can lift it.
+    pub mode: LockMode,
+    /// For how long from the moment an object is stored.
+    pub days: u32,
+    /// Words that are part of the names of objects which are written again or removed in daily work. These are not locked.
+    pub spare: Vec<String>,
+}
+
+impl ObjectLock {
+    /// Whether an object is locked.
+    pub(crate) fn covers(&self, path: &ObjectPath) -> bool {
+        let spared = |word: &str| word == PROBE || self.spare.iter().any(|spare| spare == word);
+        !path.as_str().split('/').any(spared)
+    }
+}
+
+/// Where [`Store::probe`] works; nothing there stays.
+pub(crate) const PROBE: &str = "pgproof-probe";
+
+/// Settings of Google Cloud Storage ([`Cloud::gcs`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GcsConfig {
+    /// The bucket. It must exist.
+    pub bucket: String,
+    /// What comes before every key; empty for the whole bucket.
+    #[serde(default)]
+    pub prefix: String,
+    /// URL of a service other than Google's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The key file of a service account (JSON).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_file: Option<PathBuf>,
+    /// Ask without credentials, as emulators want it.
+    #[serde(default)]
+    pub anonymous: bool,
+    /// Whether an `http://` endpoint is accepted.
+    #[serde(default)]
+    pub allow_http: bool,
+    /// How long one request may take, in seconds, besides the transfer of its bytes.
+    #[serde(default = "default_timeout_s")]
+    pub timeout_s: u64,
+    /// After how many seconds a failing request is no longer repeated.
+    #[serde(default = "default_retry_s")]
+    pub retry_s: u64,
+}
+
+/// Settings of Azure Blob Storage ([`Cloud::azure`]). What is not set is taken from the environment (`AZURE_STORAGE_…`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AzureConfig {
+    /// The container. It must exist.
+    pub container: String,
+    /// What comes before every name; empty for the whole container.
+    #[serde(default)]
+    pub prefix: String,
+    /// The storage account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// URL of a service other than `https://ACCOUNT.blob.core.windows.net`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// One of the account's keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key: Option<Secret>,
+    /// A file whose content, without the line end, is one of the account's keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_file: Option<PathBuf>,
+    /// A file whose content, without the line end, is a shared access signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sas_token_file: Option<PathBuf>,
+    /// Whether an `http://` endpoint is accepted.
+    #[serde(default)]
+    pub allow_http: bool,
     /// How long one request may take, in seconds, besides the transfer of its bytes.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u64,
@@ -113,8 +229,8 @@ impl Serialize for Secret {
 }
 
 impl StoreConfig {
-    /// Reads the URL form: `/path`, `file:///path`, or `s3://bucket/prefix?endpoint=…&region=…` with the names of the settings
-    /// of [`S3Config`].
+    /// Reads the URL form: `/path`, `file:///path`, or `s3://bucket/prefix?endpoint=…&region=…`, `gs://…`, `az://…` with the names of
+    /// the settings of [`S3Config`], [`GcsConfig`], [`AzureConfig`].
     ///
     /// # Errors
     /// [`StoreError::Setting`] says which part cannot be used.
@@ -129,9 +245,11 @@ impl StoreConfig {
                 Ok(Self::directory(path))
             }
             "s3" => S3Config::from_url(&url).map(Self::S3),
-            other => {
-                Err(unusable(format!("`{other}:` is not a kind of store; use a path, `file:` or `s3:`")))
-            }
+            "gs" => GcsConfig::from_url(&url).map(Self::Gcs),
+            "az" => AzureConfig::from_url(&url).map(Self::Azure),
+            other => Err(unusable(format!(
+                "`{other}:` is not a kind of store; use a path, `file:`, `s3:`, `gs:` or `az:`"
+            ))),
         }
     }
 
@@ -145,18 +263,32 @@ impl StoreConfig {
         match self {
             Self::Directory(config) => format!("directory {}", config.path.display()),
             Self::S3(config) => config.describe(),
+            Self::Gcs(config) => config.describe(),
+            Self::Azure(config) => config.describe(),
+        }
+    }
+
+    /// How long every object that is written once is locked; none where nothing is.
+    pub fn locked_for(&self) -> Option<Duration> {
+        match self {
+            Self::S3(config) => {
+                config.object_lock.as_ref().map(|lock| Duration::from_secs(24 * 3600 * u64::from(lock.days)))
+            }
+            _ => None,
         }
     }
 
     /// Opens the store of an existing repository.
     ///
     /// # Errors
-    /// [`StoreError::NoRepository`] for a directory without a repository. For S3 nothing is asked yet: reading the repository's first
+    /// [`StoreError::NoRepository`] for a directory without a repository. For a bucket nothing is asked yet: reading the repository's first
     /// object tells as much.
     pub fn open(&self) -> Result<Box<dyn Store>> {
         match self {
             Self::Directory(config) => Ok(Box::new(Directory::open(config.absolute()?)?)),
-            Self::S3(config) => Ok(Box::new(S3::new(config)?)),
+            Self::S3(config) => Ok(Box::new(Cloud::s3(config)?)),
+            Self::Gcs(config) => Ok(Box::new(Cloud::gcs(config)?)),
+            Self::Azure(config) => Ok(Box::new(Cloud::azure(config)?)),
         }
     }
 
@@ -164,7 +296,9 @@ impl StoreConfig {
     pub fn create(&self) -> Result<Box<dyn Store>> {
         match self {
             Self::Directory(config) => Ok(Box::new(Directory::create(config.absolute()?)?)),
-            Self::S3(config) => Ok(Box::new(S3::new(config)?)),
+            Self::S3(config) => Ok(Box::new(Cloud::s3(config)?)),
+            Self::Gcs(config) => Ok(Box::new(Cloud::gcs(config)?)),
+            Self::Azure(config) => Ok(Box::new(Cloud::azure(config)?)),
         }
     }
 }
@@ -197,14 +331,13 @@ impl S3Config {
             bulk_delete: enabled(),
             timeout_s: default_timeout_s(),
             retry_s: default_retry_s(),
+            object_lock: None,
         }
     }
 
     fn from_url(url: &Url) -> Result<Self> {
-        let bucket = url.host_str().filter(|host| !host.is_empty());
-        let mut config =
-            Self::bucket(bucket.ok_or_else(|| unusable("`s3:` needs a bucket: s3://bucket/prefix"))?);
-        config.prefix = url.path().trim_matches('/').to_owned();
+        let mut config = Self::bucket(named(url, "`s3:` needs a bucket: s3://bucket/prefix")?);
+        config.prefix = prefix_of(url);
         for (name, value) in url.query_pairs() {
             let value = value.into_owned();
             match name.as_ref() {
@@ -231,10 +364,7 @@ impl S3Config {
     }
 
     pub(crate) fn describe(&self) -> String {
-        match self.prefix.trim_matches('/') {
-            "" => format!("s3://{}", self.bucket),
-            prefix => format!("s3://{}/{prefix}", self.bucket),
-        }
+        place("s3", &self.bucket, &self.prefix)
     }
 
     pub(crate) fn uses_path_style(&self) -> bool {
@@ -243,15 +373,9 @@ impl S3Config {
 
     /// The secret, from wherever it is set.
     pub(crate) fn secret(&self) -> Result<Option<Secret>> {
-        let Some(file) = &self.secret_access_key_file else {
-            return Ok(self.secret_access_key.clone());
-        };
-        match fs::read_to_string(file) {
-            Ok(text) => Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n'])))),
-            Err(error) => Err(StoreError::Setting {
-                setting: "secret_access_key_file",
-                reason: format!("`{}`: {error}", file.display()),
-            }),
+        match &self.secret_access_key_file {
+            None => Ok(self.secret_access_key.clone()),
+            Some(file) => secret_in("secret_access_key_file", file).map(Some),
         }
     }
 
@@ -260,20 +384,163 @@ impl S3Config {
         let Some(endpoint) = &self.endpoint else {
             return Ok(None);
         };
-        let setting = "endpoint";
-        let mut url = Url::parse(endpoint)
-            .map_err(|error| StoreError::Setting { setting, reason: format!("`{endpoint}`: {error}") })?;
-        if url.scheme() == "http" && !self.allow_http {
-            let reason = format!("`{endpoint}` is not encrypted; set allow_http if that is intended");
-            return Err(StoreError::Setting { setting, reason });
-        }
+        let mut url = endpoint_url(endpoint, self.allow_http)?;
         if !self.uses_path_style() {
             let host = format!("{}.{}", self.bucket, url.host_str().unwrap_or_default());
-            url.set_host(Some(&host))
-                .map_err(|error| StoreError::Setting { setting, reason: format!("`{host}`: {error}") })?;
+            url.set_host(Some(&host)).map_err(|error| bad_endpoint(format!("`{host}`: {error}")))?;
         }
-        Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
+        Ok(Some(without_slash(&url)))
     }
+}
+
+impl GcsConfig {
+    /// A bucket with all other settings at their defaults.
+    pub fn bucket(bucket: impl Into<String>) -> Self {
+        Self {
+            bucket: bucket.into(),
+            prefix: String::new(),
+            endpoint: None,
+            service_account_file: None,
+            anonymous: false,
+            allow_http: false,
+            timeout_s: default_timeout_s(),
+            retry_s: default_retry_s(),
+        }
+    }
+
+    fn from_url(url: &Url) -> Result<Self> {
+        let mut config = Self::bucket(named(url, "`gs:` needs a bucket: gs://bucket/prefix")?);
+        config.prefix = prefix_of(url);
+        for (name, value) in url.query_pairs() {
+            let value = value.into_owned();
+            match name.as_ref() {
+                "endpoint" => config.endpoint = Some(value),
+                "service_account_file" => config.service_account_file = Some(value.into()),
+                "anonymous" => config.anonymous = parsed("anonymous", &value)?,
+                "allow_http" => config.allow_http = parsed("allow_http", &value)?,
+                "timeout_s" => config.timeout_s = parsed("timeout_s", &value)?,
+                "retry_s" => config.retry_s = parsed("retry_s", &value)?,
+                other => return Err(unusable(format!("`{other}` is not a setting of a gs: store"))),
+            }
+        }
+        Ok(config)
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        place("gs", &self.bucket, &self.prefix)
+    }
+
+    pub(crate) fn service_url(&self) -> Result<Option<String>> {
+        let endpoint = self.endpoint.as_deref();
+        endpoint.map(|endpoint| Ok(without_slash(&endpoint_url(endpoint, self.allow_http)?))).transpose()
+    }
+}
+
+impl AzureConfig {
+    /// A container with all other settings at their defaults.
+    pub fn container(container: impl Into<String>) -> Self {
+        Self {
+            container: container.into(),
+            prefix: String::new(),
+            account: None,
+            endpoint: None,
+            access_key: None,
+            access_key_file: None,
+            sas_token_file: None,
+            allow_http: false,
+            timeout_s: default_timeout_s(),
+            retry_s: default_retry_s(),
+        }
+    }
+
+    fn from_url(url: &Url) -> Result<Self> {
+        let mut config = Self::container(named(url, "`az:` needs a container: az://container/prefix")?);
+        config.prefix = prefix_of(url);
+        for (name, value) in url.query_pairs() {
+            let value = value.into_owned();
+            match name.as_ref() {
+                "account" => config.account = Some(value),
+                "endpoint" => config.endpoint = Some(value),
+                "access_key_file" => config.access_key_file = Some(value.into()),
+                "sas_token_file" => config.sas_token_file = Some(value.into()),
+                "allow_http" => config.allow_http = parsed("allow_http", &value)?,
+                "timeout_s" => config.timeout_s = parsed("timeout_s", &value)?,
+                "retry_s" => config.retry_s = parsed("retry_s", &value)?,
+                "access_key" | "sas_token" | "sig" => {
+                    return Err(StoreError::Setting {
+                        setting: "access_key",
+                        reason: "a URL shows in logs and process lists; use access_key_file, sas_token_file or AZURE_STORAGE_KEY"
+                            .to_owned(),
+                    });
+                }
+                other => return Err(unusable(format!("`{other}` is not a setting of an az: store"))),
+            }
+        }
+        Ok(config)
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        place("az", &self.container, &self.prefix)
+    }
+
+    /// The account's key, from wherever it is set.
+    pub(crate) fn access_key(&self) -> Result<Option<Secret>> {
+        match &self.access_key_file {
+            None => Ok(self.access_key.clone()),
+            Some(file) => secret_in("access_key_file", file).map(Some),
+        }
+    }
+
+    pub(crate) fn sas_token(&self) -> Result<Option<Secret>> {
+        self.sas_token_file.as_deref().map(|file| secret_in("sas_token_file", file)).transpose()
+    }
+
+    pub(crate) fn service_url(&self) -> Result<Option<String>> {
+        let endpoint = self.endpoint.as_deref();
+        endpoint.map(|endpoint| Ok(without_slash(&endpoint_url(endpoint, self.allow_http)?))).transpose()
+    }
+}
+
+/// The bucket or container of a URL.
+fn named<'a>(url: &'a Url, missing: &str) -> Result<&'a str> {
+    url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| unusable(missing))
+}
+
+fn prefix_of(url: &Url) -> String {
+    url.path().trim_matches('/').to_owned()
+}
+
+fn place(scheme: &str, bucket: &str, prefix: &str) -> String {
+    match prefix.trim_matches('/') {
+        "" => format!("{scheme}://{bucket}"),
+        prefix => format!("{scheme}://{bucket}/{prefix}"),
+    }
+}
+
+fn secret_in(setting: &'static str, file: &Path) -> Result<Secret> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Secret::new(text.trim_end_matches(['\r', '\n']))),
+        Err(error) => Err(StoreError::Setting { setting, reason: format!("`{}`: {error}", file.display()) }),
+    }
+}
+
+fn bad_endpoint(reason: String) -> StoreError {
+    StoreError::Setting { setting: "endpoint", reason }
+}
+
+/// An address, which must not be an unencrypted one by accident.
+fn endpoint_url(endpoint: &str, allow_http: bool) -> Result<Url> {
+    let url = Url::parse(endpoint).map_err(|error| bad_endpoint(format!("`{endpoint}`: {error}")))?;
+    if url.scheme() == "http" && !allow_http {
+        return Err(bad_endpoint(format!(
+            "`{endpoint}` is not encrypted; set allow_http if that is intended"
+        )));
+    }
+    Ok(url)
+}
+
+fn without_slash(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
 }
 
 fn parsed<T: std::str::FromStr>(setting: &'static str, value: &str) -> Result<T> {
@@ -308,6 +575,10 @@ mod tests {
         let config = StoreConfig::from_url(url).unwrap();
         assert_eq!(config, StoreConfig::S3(expected));
         assert_eq!(config.describe(), "s3://bucket/a/b");
+        let google = GcsConfig { prefix: "p".to_owned(), ..GcsConfig::bucket("b") };
+        assert_eq!(StoreConfig::from_url("gs://b/p").unwrap(), StoreConfig::Gcs(google));
+        let azure = AzureConfig { account: Some("a".to_owned()), ..AzureConfig::container("c") };
+        assert_eq!(StoreConfig::from_url("az://c?account=a").unwrap(), StoreConfig::Azure(azure));
     }
 
     #[test]
@@ -319,6 +590,8 @@ mod tests {
         assert!(refused("s3://b?colour=red").contains("colour"));
         assert!(refused("s3://b?allow_http=perhaps").contains("allow_http"));
         assert!(refused("s3://b?secret_access_key=hunter2").contains("secret_access_key_file"));
+        assert!(refused("gs:///prefix").contains("bucket"));
+        assert!(refused("az://c?access_key=hunter2").contains("access_key_file"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Tries out what a store really does. Documentation and version numbers are no proof: S3 look-alikes accept conditional
 //! headers and ignore them.
 
+use crate::config::PROBE;
 use crate::{Capabilities, ObjectPath, PutMode, Result, Store, StoreError};
 
 /// Runs the experiment of [`Store::probe`].
 pub(crate) fn run<S: Store + ?Sized>(store: &S) -> Result<Capabilities> {
-    let path = ObjectPath::new(format!("pgproof-probe/{:016x}", rand::random::<u64>()))?;
+    let path = ObjectPath::new(format!("{PROBE}/{:016x}", rand::random::<u64>()))?;
     let mut seen = Capabilities::default();
     let first = match store.put(&path, &[b"first"], PutMode::Overwrite) {
         Ok(meta) => meta,

@@ -88,7 +88,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreError::Truncated`] when the object ends before `buf` is full; `buf` then holds nothing of use.
     fn get_range(&self, path: &ObjectPath, offset: u64, buf: &mut [u8]) -> Result<()>;
 
-    /// Reads the last `len_max` bytes, or the whole object if it is shorter, and its size in bytes, with one request.
+    /// Reads the last `len_max` bytes, or the whole object if it is shorter, and its size in bytes, with one request (two on
+    /// Azure, which cannot count from the end).
     fn get_tail(&self, path: &ObjectPath, len_max: u64) -> Result<(Vec<u8>, u64)>;
 
     /// Looks an object up; `None` is proof that it does not exist.

@@ -6,7 +6,11 @@
 //! is printed ([`seed`]). Nothing here may be used outside tests: errors are `anyhow`, and panics are fine.
 
 pub mod account;
+pub mod azure;
+pub mod disk;
+mod emulator;
 pub mod faulty;
+pub mod gcs;
 pub mod host;
 pub mod install;
 mod port;
@@ -14,9 +18,11 @@ pub mod postgres;
 pub mod powercut;
 pub mod s3;
 pub mod seed;
+pub mod unreliable;
 pub mod wait;
 
 pub use account::Account;
+pub use disk::SmallDisk;
 pub use host::Pgproof;
 pub use install::Server;
 pub use port::free_port;

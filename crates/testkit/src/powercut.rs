@@ -54,6 +54,15 @@ impl Default for Features {
     }
 }
 
+/// How many times the power is cut in one test: `PGPROOF_CUTS`, or few enough for every run of the tests.
+///
+/// # Panics
+/// When the variable holds no number.
+#[must_use]
+pub fn cuts() -> u32 {
+    std::env::var("PGPROOF_CUTS").map_or(50, |text| text.parse().expect("PGPROOF_CUTS is a number"))
+}
+
 /// A mounted file system; unmounted when dropped.
 #[derive(Debug)]
 pub struct PowerCutFs {

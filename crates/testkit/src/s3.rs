@@ -3,17 +3,11 @@
 //! [`S3Server::moto`] runs PyPI's `moto[server]` in a virtual environment, [`S3Server::s3s`] the `s3s-fs` binary; both are installed into
 //! `${XDG_CACHE_HOME:-~/.cache}/pgproof` when first asked for. Each server begins empty but for one bucket.
 
-use crate::{port::free_port, wait};
-use anyhow::{Context, Result, bail, ensure};
+use crate::emulator::{Emulator, cache, install_once, run};
+use anyhow::{Context, Result, ensure};
 use pgproof_store::{S3Config, Secret};
-use std::{
-    env, fs,
-    io::{Read, Write},
-    net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
+use std::{fs, process::Command};
 
 /// The version of moto that the contract was checked against.
 const MOTO_VERSION: &str = "5.2.5";
@@ -24,8 +18,8 @@ const S3S_VERSION: &str = "0.14.1";
 /// The bucket of every server.
 pub const BUCKET: &str = "pgproof-test";
 
-/// How long a server may take to answer first: moto imports a large library.
-const START_WAIT: Duration = Duration::from_secs(90);
+/// moto knows by the host which service is meant.
+const HOST: &str = "Host: s3.amazonaws.com\r\n";
 
 /// Keys that both servers accept: moto checks none, s3s these.
 const ACCESS_KEY: &str = "pgproof";
@@ -34,9 +28,7 @@ const SECRET_KEY: &str = "pgproof-secret";
 /// A running server; killed when dropped.
 #[derive(Debug)]
 pub struct S3Server {
-    process: Child,
-    port: u16,
-    _files: tempfile::TempDir,
+    server: Emulator,
 }
 
 impl S3Server {
@@ -45,15 +37,69 @@ impl S3Server {
     /// # Errors
     /// Fails when it cannot be installed or started.
     pub fn moto() -> Result<Self> {
+        Self::start_moto(None)
+    }
+
+    /// Starts moto with a clock that is read from a file, as `libfaketime` (Debian's package of that name) understands it: `+30m` is half
+    /// an hour ahead. Objects get their times from that clock.
+    ///
+    /// # Errors
+    /// As [`Self::moto`].
+    pub fn moto_with_clock(file: &Path) -> Result<Self> {
+        Self::start_moto(Some(file))
+    }
+
+    fn start_moto(clock: Option<&Path>) -> Result<Self> {
         let python = install_moto()?;
-        let server = Self::start(|port, _files| {
+        let server = Emulator::start(|port, _files| {
             let mut command = Command::new(&python);
             command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+            if let Some(file) = clock {
+                command.env("LD_PRELOAD", libfaketime()?).env("FAKETIME_TIMESTAMP_FILE", file);
+                command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            }
             Ok(command)
         })?;
-        let status = server.request("PUT", &format!("/{BUCKET}"))?;
+        let status = server.request("PUT", &format!("/{BUCKET}"), HOST, "")?;
         ensure!(status == 200, "moto refused to make a bucket: HTTP {status}");
-        Ok(server)
+        Ok(Self { server })
+    }
+
+    /// Makes a bucket whose objects can be locked; only moto can.
+    ///
+    /// # Errors
+    /// Fails when the server refuses.
+    pub fn lockable_bucket(&self, name: &str) -> Result<()> {
+        let headers = format!("{HOST}x-amz-bucket-object-lock-enabled: true\r\n");
+        let status = self.server.request("PUT", &format!("/{name}"), &headers, "")?;
+        ensure!(status == 200, "moto refused to make a bucket with object lock: HTTP {status}");
+        Ok(())
+    }
+
+    /// How many versions of a key a bucket keeps, delete markers among them; only moto keeps any.
+    ///
+    /// # Errors
+    /// Fails when the server refuses.
+    pub fn versions(&self, bucket: &str, key: &str) -> Result<usize> {
+        Ok(self.list_versions(bucket, key)?.matches("<VersionId>").count())
+    }
+
+    /// Removes the delete marker of a key, which brings the object back.
+    ///
+    /// # Errors
+    /// Fails when there is none.
+    pub fn remove_delete_marker(&self, bucket: &str, key: &str) -> Result<()> {
+        let listing = self.list_versions(bucket, key)?;
+        let (_, marker) = listing.split_once("<DeleteMarker>").context("there is no delete marker")?;
+        let (_, id) = marker.split_once("<VersionId>").context("a delete marker has a version")?;
+        let id = id.split('<').next().unwrap_or_default();
+        let status = self.server.request("DELETE", &format!("/{bucket}/{key}?versionId={id}"), HOST, "")?;
+        ensure!(status == 204, "moto refused to remove a delete marker: HTTP {status}");
+        Ok(())
+    }
+
+    fn list_versions(&self, bucket: &str, key: &str) -> Result<String> {
+        self.server.ask("GET", &format!("/{bucket}?versions&prefix={key}"), HOST, "")
     }
 
     /// Starts s3s-fs: the S3 API over a directory.
@@ -62,7 +108,7 @@ impl S3Server {
     /// Fails when it cannot be installed or started.
     pub fn s3s() -> Result<Self> {
         let binary = install_s3s()?;
-        Self::start(|port, files| {
+        let server = Emulator::start(|port, files| {
             fs::create_dir(files.join(BUCKET))?;
             let mut command = Command::new(&binary);
             command
@@ -70,7 +116,8 @@ impl S3Server {
                 .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
                 .arg(files);
             Ok(command)
-        })
+        })?;
+        Ok(Self { server })
     }
 
     /// Settings that reach the server.
@@ -78,7 +125,7 @@ impl S3Server {
     pub fn config(&self, prefix: &str) -> S3Config {
         S3Config {
             prefix: prefix.to_owned(),
-            endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
+            endpoint: Some(format!("http://127.0.0.1:{}", self.server.port())),
             region: Some("us-east-1".to_owned()),
             access_key_id: Some(ACCESS_KEY.to_owned()),
             secret_access_key: Some(Secret::new(SECRET_KEY)),
@@ -90,7 +137,7 @@ impl S3Server {
     /// The port on loopback.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.server.port()
     }
 
     /// Stops the server as a power failure would.
@@ -98,64 +145,15 @@ impl S3Server {
     /// # Errors
     /// Fails when the process cannot be signalled.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.kill().context("could not kill the S3 server")?;
-        self.process.wait().context("could not wait for the S3 server")?;
-        Ok(())
-    }
-
-    fn start(command: impl Fn(u16, &Path) -> Result<Command>) -> Result<Self> {
-        let files = tempfile::tempdir().context("could not make a directory for the S3 server")?;
-        let port = free_port()?;
-        let data = files.path().join("data");
-        fs::create_dir(&data).context("could not make a directory for the S3 server")?;
-        let log_path = files.path().join("log");
-        let log = fs::File::create(&log_path).context("could not make a log file")?;
-        let process = command(port, &data)?
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().context("could not share the log file")?)
-            .stderr(log)
-            .spawn()
-            .context("could not start the S3 server")?;
-        let mut server = Self { process, port, _files: files };
-        wait::until("the S3 server to answer", START_WAIT, || {
-            if let Some(status) = server.process.try_wait().context("could not look at the S3 server")? {
-                bail!("the S3 server ended: {status}\n{}", fs::read_to_string(&log_path).unwrap_or_default());
-            }
-            Ok(TcpStream::connect(("127.0.0.1", port)).ok().and_then(|_| server.request("GET", "/").ok()))
-        })?;
-        Ok(server)
-    }
-
-    /// Makes a plain HTTP request and gives the status.
-    fn request(&self, method: &str, path: &str) -> Result<u16> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).context("could not connect")?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).context("could not set a time limit")?;
-        let host = "Host: s3.amazonaws.com\r\nContent-Length: 0\r\nConnection: close";
-        write!(stream, "{method} {path} HTTP/1.1\r\n{host}\r\n\r\n").context("could not send a request")?;
-        let mut reply = Vec::new();
-        stream.read_to_end(&mut reply).context("could not read a reply")?;
-        let reply = String::from_utf8_lossy(&reply);
-        let status = reply.split(' ').nth(1).context("the reply has no status")?;
-        status.parse().with_context(|| format!("`{status}` is not an HTTP status"))
+        self.server.kill()
     }
 }
 
-impl Drop for S3Server {
-    fn drop(&mut self) {
-        // A server that is gone already is what is wanted.
-        let _ = self.kill();
-    }
-}
-
-fn cache() -> Result<PathBuf> {
-    let base = match (env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) {
-        (Some(cache), _) => PathBuf::from(cache),
-        (None, Some(home)) => Path::new(&home).join(".cache"),
-        (None, None) => bail!("neither XDG_CACHE_HOME nor HOME says where to install S3 servers"),
-    };
-    let dir = base.join("pgproof");
-    fs::create_dir_all(&dir).with_context(|| format!("could not make {}", dir.display()))?;
-    Ok(dir)
+/// Debian's `faketime` tells what it preloads.
+fn libfaketime() -> Result<String> {
+    let said = Command::new("faketime").args(["-f", "+0", "printenv", "LD_PRELOAD"]).output();
+    let said = said.context("run faketime: it comes with Debian's package `faketime`")?;
+    Ok(String::from_utf8(said.stdout).context("LD_PRELOAD is no text")?.trim().to_owned())
 }
 
 /// The Python of an environment that has moto.
@@ -197,29 +195,4 @@ fn install_s3s() -> Result<PathBuf> {
             .arg(&dir))
     })?;
     Ok(dir.join("bin/s3s-fs"))
-}
-
-/// Runs an installation unless it is complete; tests in other processes wait for it.
-fn install_once(lock: &Path, complete: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
-    if complete.exists() {
-        return Ok(());
-    }
-    let lock = fs::File::create(lock).with_context(|| format!("could not make {}", lock.display()))?;
-    lock.lock().context("could not wait for another installation")?;
-    if complete.exists() {
-        return Ok(());
-    }
-    install()?;
-    fs::write(complete, b"").with_context(|| format!("could not write {}", complete.display()))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("could not run {command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
 }

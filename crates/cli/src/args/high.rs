@@ -116,6 +116,7 @@ pub(crate) fn printer(global: &GlobalArgs, surroundings: &Surroundings) -> Print
 
 /// The arguments of a command that are settings of the configuration.
 fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
+    use super::key::KeyCommand as Key;
     use super::low::ArchiveCommand as Archive;
     use super::low::ConfigCommand as ConfigVerb;
     let mut found = Flags { current_directory, values: Vec::new() };
@@ -125,6 +126,7 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.place(&args.repository);
             found.text(Section::Repository, "endpoint", "--endpoint", args.endpoint.as_deref());
             found.text(Section::Repository, "region", "--region", args.region.as_deref());
+            found.text(Section::Repository, "key_command", "--key-command", args.key_command.as_deref());
         }
         LowCommand::Check(args) => {
             found.instance(args.pgdata.as_deref());
@@ -135,6 +137,8 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
             found.processes(args.processes);
             found.text(Section::Backup, "compression", "--compression", args.compression.as_deref());
+            found.text(Section::Backup, "from", "--from-standby", args.from_standby.then_some("standby"));
+            found.text(Section::Backup, "from", "--remote", args.remote.then_some("remote"));
             found.text(Section::Backup, "max_rate", "--max-rate", args.max_rate.as_deref());
         }
         LowCommand::Archive(Archive::Status(args)) => {
@@ -156,6 +160,19 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
             found.processes(args.processes);
         }
+        LowCommand::Extract(args) => {
+            found.repository(&args.repository);
+            found.processes(args.processes);
+        }
+        LowCommand::Dump(args) => {
+            found.instance(args.server.pgdata.as_deref());
+            found.repository(&args.repository);
+            found.text(Section::Backup, "compression", "--compression", args.compression.as_deref());
+        }
+        LowCommand::Load(args) => {
+            found.instance(args.server.pgdata.as_deref());
+            found.repository(&args.repository);
+        }
         LowCommand::List(args) => found.repository(&args.repository),
         LowCommand::Show(args) => found.repository(&args.repository),
         LowCommand::Verify(args) => {
@@ -168,10 +185,17 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
         }
         LowCommand::Pin(args) => found.repository(&args.repository),
         LowCommand::Unpin(args) => found.repository(&args.repository),
+        LowCommand::Key(Key::List(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Add(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Remove(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Rotate(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Check(args)) => found.repository(&args.repository),
+        LowCommand::Key(Key::Generate(_)) => {}
         LowCommand::Config(ConfigVerb::Explain(args)) => {
             found.instance(args.pgdata.as_deref());
             found.repository(&args.repository);
         }
+        LowCommand::Copy(_) | LowCommand::Repair(_) => {}
         LowCommand::Completions(_) | LowCommand::Man(_) => {}
     }
     found.values

@@ -2,6 +2,9 @@
 //!
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
+use super::dump::{DumpArgs, LoadArgs};
+use super::key::KeyCommand;
+use super::transfer::{CopyArgs, RepairArgs};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
@@ -42,7 +45,8 @@ pub(crate) struct GlobalArgs {
 /// Which repository, for the commands that use one.
 #[derive(Debug, Args, Default)]
 pub(crate) struct RepositoryArgs {
-    /// Use this repository only: a configured one by its name, a directory (/path or ./path), or s3://BUCKET/PREFIX
+    /// Use this repository only: a configured one by its name, a directory (/path or ./path), s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or
+    /// az://CONTAINER/PREFIX
     #[arg(long, value_name = "NAME|PATH|URL", value_hint = ValueHint::DirPath)]
     pub(crate) repository: Option<String>,
     /// File with the age identity that opens the repository
@@ -64,6 +68,12 @@ pub(crate) enum LowCommand {
     Archive(ArchiveCommand),
     /// Bring an instant back
     Restore(RestoreArgs),
+    /// Bring one table of an instant back, as a dump or beside the live one
+    Extract(ExtractArgs),
+    /// Dump databases and roles with pg_dump, and store them like backups
+    Dump(DumpArgs),
+    /// Load a dump into a server with pg_restore
+    Load(LoadArgs),
     /// List backups and recovery windows
     List(ListArgs),
     /// Show everything about one backup
@@ -72,10 +82,17 @@ pub(crate) enum LowCommand {
     Verify(VerifyArgs),
     /// Remove backups and WAL that the retention no longer wants
     Expire(ExpireArgs),
+    /// Copy backups and WAL into a second repository, which has keys of its own
+    Copy(CopyArgs),
+    /// Heal a repository from a second one that holds the same backups or WAL
+    Repair(RepairArgs),
     /// Keep a backup whatever the retention says
     Pin(PinArgs),
     /// Let the retention decide about a backup again
     Unpin(UnpinArgs),
+    /// Say who can open the repository, and change it
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -105,6 +122,12 @@ pub(crate) struct InitArgs {
     /// Store everything readable by whoever reads the repository
     #[arg(long, conflicts_with = "key_file")]
     pub(crate) no_encryption: bool,
+    /// Let the identity of this age recipient open the repository too; may be repeated
+    #[arg(long, value_name = "AGE", action = ArgAction::Append, conflicts_with = "no_encryption")]
+    pub(crate) recipient: Vec<String>,
+    /// Let this program wrap the repository's key, instead of a key file unless --key-file names one
+    #[arg(long, value_name = "COMMAND", conflicts_with = "no_encryption")]
+    pub(crate) key_command: Option<String>,
     /// Restart the server if a setting needs it
     #[arg(long)]
     pub(crate) restart: bool,
@@ -155,6 +178,12 @@ pub(crate) struct BackupArgs {
     /// How to compress: zstd:LEVEL, lz4 or none
     #[arg(long, value_name = "CODEC")]
     pub(crate) compression: Option<String>,
+    /// Back up the standby that runs on this host
+    #[arg(long)]
+    pub(crate) from_standby: bool,
+    /// Back up a server that sends its files over the replication protocol
+    #[arg(long, conflicts_with = "from_standby")]
+    pub(crate) remote: bool,
     /// Read at most so much of the data files in a second, such as 50MB
     #[arg(short = 'r', long, value_name = "SIZE")]
     pub(crate) max_rate: Option<String>,
@@ -328,6 +357,9 @@ pub(crate) struct RestoreArgs {
     /// With --delta: whatever is in the directory may be overwritten or removed
     #[arg(long, requires = "delta")]
     pub(crate) force: bool,
+    /// Restore only this database, by name or number, and what all share; the others are left empty; may be repeated
+    #[arg(long, value_name = "NAME", action = ArgAction::Append, conflicts_with = "take_over")]
+    pub(crate) database: Vec<String>,
     /// Put a tablespace, by name or number, into another directory; may be repeated
     #[arg(long, value_name = "NAME=DIR", action = ArgAction::Append)]
     pub(crate) tablespace: Vec<String>,
@@ -349,6 +381,54 @@ pub(crate) struct RestoreArgs {
     /// How long the started server may take to reach the target
     #[arg(long, value_name = "DURATION", requires = "start")]
     pub(crate) timeout: Option<String>,
+    /// Threads that fetch, check and write
+    #[arg(short, long, value_name = "N")]
+    pub(crate) processes: Option<u16>,
+    /// Show what would be done and how long it should take, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `pgproof extract`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("instant").required(true).args(["at", "latest", "backup"]).multiple(true))]
+#[command(group = ArgGroup::new("destination").required(true).args(["to", "into"]))]
+pub(crate) struct ExtractArgs {
+    /// The table, with or without its schema; partitions come along
+    #[arg(value_name = "TABLE")]
+    pub(crate) table: String,
+    /// Database of the table, by the name that it had when the backup was taken
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from_database: String,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// The table as it was at this time, such as '2026-11-22 14:05:00+01'
+    #[arg(long, value_name = "TIME", conflicts_with = "latest", help_heading = "Instant")]
+    pub(crate) at: Option<String>,
+    /// The table as far as the archive goes
+    #[arg(long, help_heading = "Instant")]
+    pub(crate) latest: bool,
+    /// The table as it is in this backup; with --at or --latest: start from this backup
+    #[arg(long, value_name = "BACKUP", help_heading = "Instant")]
+    pub(crate) backup: Option<String>,
+    /// Take it from this lineage, when the repository holds several
+    #[arg(long, value_name = "SYSTEM-ID", help_heading = "Instant")]
+    pub(crate) system: Option<String>,
+    /// Write a dump to this file, which must not exist: for psql when it ends with .sql, else for pg_restore
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Destination")]
+    pub(crate) to: Option<PathBuf>,
+    /// Make a new table in this server, given by a connection string; in the configured one without
+    #[arg(long, value_name = "CONNSTR", num_args = 0..=1, default_missing_value = "", help_heading = "Destination")]
+    pub(crate) into: Option<String>,
+    /// Name of the new table; TABLE_recovered when not given
+    #[arg(long = "as", value_name = "NAME", conflicts_with = "to", help_heading = "Destination")]
+    pub(crate) new_name: Option<String>,
+    /// Schema of the new table; the original's when not given
+    #[arg(long, value_name = "NAME", conflicts_with = "to", help_heading = "Destination")]
+    pub(crate) schema: Option<String>,
+    /// Directory in which a private one is made for the restored database [default: TMPDIR, else /var/tmp]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) scratch: Option<PathBuf>,
     /// Threads that fetch, check and write
     #[arg(short, long, value_name = "N")]
     pub(crate) processes: Option<u16>,

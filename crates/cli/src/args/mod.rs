@@ -1,4 +1,7 @@
 //! Arguments in two stages: [`low`] is what was typed, [`high`] what it means.
 
+pub(crate) mod dump;
 pub(crate) mod high;
+pub(crate) mod key;
 pub(crate) mod low;
+pub(crate) mod transfer;

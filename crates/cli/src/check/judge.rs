@@ -335,6 +335,8 @@ fn unusable_repository(trouble: &Trouble) -> Finding {
         "repository-key-needed"
         | "repository-wrong-key"
         | "repository-key-file"
+        | "repository-key-command"
+        | "repository-no-way-in"
         | "repository-not-an-identity"
         | "repository-not-encrypted" => "repository-key",
         code if code.starts_with("config-") => "repository-unconfigured",
@@ -375,6 +377,15 @@ fn judge_repository(seen: &Observation, repository: &RepositoryFacts, findings: 
             );
         }
         Some(_) => {}
+    }
+    if repository.recipients == 1 {
+        let text = "one key alone opens the repository";
+        let why = "whoever loses it loses the backups, unless a copy of it lies elsewhere";
+        let remedy = Remedy::safe(
+            "add one that is kept offline: docs/manual/keys.md",
+            "pgproof key add --recipient \"$(pgproof key generate recovery.key)\"",
+        );
+        findings.push(Finding::new("key-single", Severity::Info, text, why).with(remedy));
     }
     if !seen.retention {
         let finding = Finding::new(

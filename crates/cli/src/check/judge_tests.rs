@@ -71,6 +71,7 @@ fn repository() -> RepositoryFacts {
     RepositoryFacts {
         place: "directory /backup".into(),
         encrypted: true,
+        recipients: 2,
         capabilities: Capabilities {
             writable: true,
             refusal: None,
@@ -422,6 +423,12 @@ fn clocks_backups_and_retention_are_looked_at() {
         |seen| repo(seen).last_backup.as_mut().unwrap().age_s = 9 * 86_400,
         expect![[r#"
         warning backup-old: the newest backup, 20261122T203500Z-0a1b2c, is 9 d 0 h old
+    "#]],
+    );
+    check(
+        |seen| repo(seen).recipients = 1,
+        expect![[r#"
+        info key-single: one key alone opens the repository
     "#]],
     );
     check(

@@ -146,6 +146,8 @@ pub(crate) struct Room {
 pub(crate) struct RepositoryFacts {
     pub(crate) place: String,
     pub(crate) encrypted: bool,
+    /// How many can open it; none when it is not encrypted.
+    pub(crate) recipients: usize,
     pub(crate) capabilities: Capabilities,
     /// How far the store's clock is ahead of this host's, in milliseconds.
     pub(crate) clock_ahead_ms: i64,

@@ -215,6 +215,7 @@ fn repository_facts(
     Ok(RepositoryFacts {
         place: store.describe(),
         encrypted: repository.suite() != Suite::None,
+        recipients: repository.description().recipients().count(),
         capabilities,
         clock_ahead_ms,
         room: directory.as_deref().and_then(|directory| room(directory).ok()),
@@ -228,7 +229,7 @@ fn repository_facts(
 fn directory(repository: &RepositoryConfig) -> Option<PathBuf> {
     match &repository.store {
         StoreConfig::Directory(directory) => Some(directory.path.clone()),
-        StoreConfig::S3(_) => None,
+        _ => None,
     }
 }
 

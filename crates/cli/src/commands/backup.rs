@@ -4,29 +4,76 @@ use super::each::{Failure, each};
 use crate::account;
 use crate::args::high::Context;
 use crate::args::low::BackupArgs;
-use crate::config::BackupConfig;
+use crate::config::{BackupConfig, BackupFrom, Config};
 use crate::exit::Exit;
 use crate::printer::{Align, Page, Report, Table};
 use crate::{instance, repository};
-use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind};
+use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind, Role};
 use pgproof_base::{Bytes, human_duration};
+use pgproof_server::ConnectOptions;
+use pgproof_store::Secret;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 pub(crate) fn backup(args: &BackupArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
+    match role(&config.backup) {
+        Some(role) => local(&role, args, &config, context),
+        None => remote(args, &config, context),
+    }
+}
+
+/// Of a server whose files lie here.
+fn local(role: &Role, args: &BackupArgs, config: &Config, context: &Context) -> anyhow::Result<Exit> {
     let instance = instance::find(&config.instance)?;
     account::become_owner(instance.owner)?;
-    let opened = repository::open_each(&config)?;
+    let opened = repository::open_each(config)?;
     let options = options(args, &config.backup);
     let connect = instance::connect_options(&config.instance, &instance);
     // One after another: two at a time would read the server twice as fast as one was meant to.
     each(context, "backup", opened, Failure::CountsWhereRequired, |_, repository| {
-        let mut cluster = Cluster::open(&connect, Some(&instance.data_directory))?;
-        let report = pgproof_backup::run(repository, &mut cluster, &options, &context.talk)?;
-        let exit = if report.is_reassuring() { Exit::Done } else { Exit::BadAnswer };
-        Ok((report, exit))
+        let mut cluster = Cluster::open_as(role.clone(), &connect, Some(&instance.data_directory))?;
+        Ok(judged(pgproof_backup::run(repository, &mut cluster, &options, &context.talk)?))
     })
+}
+
+/// Of a server that sends its files.
+fn remote(args: &BackupArgs, config: &Config, context: &Context) -> anyhow::Result<Exit> {
+    // As `archive receive` does: what lies in a directory must be readable by whoever restores from it.
+    if let Some(owner) = config.repositories()?.iter().find_map(account::repository_owner) {
+        account::become_owner(owner)?;
+    }
+    let opened = repository::open_each(config)?;
+    let instance = &config.instance;
+    let socket = instance.socket_directory.as_ref().map(|directory| directory.display().to_string());
+    let connect = ConnectOptions {
+        host: instance.host.clone().or(socket),
+        port: instance.port,
+        user: instance.user.clone(),
+        ..ConnectOptions::default()
+    };
+    let options = options(args, &config.backup);
+    each(context, "backup", opened, Failure::CountsWhereRequired, |_, repository| {
+        Ok(judged(pgproof_backup::run_remote(repository, &connect, &options, &context.talk)?))
+    })
+}
+
+fn judged(report: BackupReport) -> (BackupReport, Exit) {
+    let exit = if report.is_reassuring() { Exit::Done } else { Exit::BadAnswer };
+    (report, exit)
+}
+
+/// None for a server that is reached over the replication protocol only.
+fn role(config: &BackupConfig) -> Option<Role> {
+    match config.from {
+        BackupFrom::Primary => Some(Role::Primary),
+        BackupFrom::Standby => Some(Role::Standby { primary: config.primary_conninfo.as_ref().map(primary) }),
+        BackupFrom::Remote => None,
+    }
+}
+
+fn primary(conninfo: &Secret) -> ConnectOptions {
+    ConnectOptions { connection_string: Some(conninfo.reveal().to_owned()), ..ConnectOptions::default() }
 }
 
 fn options(args: &BackupArgs, config: &BackupConfig) -> BackupOptions {
@@ -56,6 +103,9 @@ impl Report for BackupReport {
         };
         let verdict = if self.is_good() { "complete" } else { "has bad pages, and does not count" };
         page.line(format!("backup {} is {verdict}: {kind}", self.id));
+        if self.from_standby {
+            page.field("taken from", "a standby");
+        }
         page.field("taken in", human_duration(self.elapsed));
         page.field("cluster", format!("{} in {} files", Bytes(self.bytes_logical), self.files));
         page.field("read", rate(self.bytes_read, self.stages.copy_s));

@@ -1,19 +1,21 @@
 //! `pgproof expire`: removes what the retention no longer wants.
 
 use super::each::{Failure, each};
+use super::verify::lineage_title;
 use crate::args::high::Context;
 use crate::args::low::ExpireArgs;
-use crate::config::{RetentionConfig, parse_duration};
+use crate::config::{RepositoryConfig, RetentionConfig, parse_duration};
 use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::printer::{Page, Report, show_time};
 use crate::repository;
 use jiff::SignedDuration;
-use pgproof_base::Bytes;
+use pgproof_base::{Bytes, Progress as _};
 use pgproof_repo::Repository;
 use pgproof_repo::catalog::{LineageCatalog, Scope};
 use pgproof_repo::expire::{ExpireOptions, ExpirePlan, ExpireReport, plan_expire, run_expire};
 use pgproof_repo::retention::{KeepReason, RemoveReason, RetentionPolicy};
+use pgproof_store::StoreConfig;
 use serde::Serialize;
 
 /// What was removed, or would be.
@@ -37,9 +39,31 @@ pub(crate) fn expire(args: &ExpireArgs, context: &Context) -> anyhow::Result<Exi
         options(args, &one.config.retention)?;
     }
     each(context, "expire", opened, Failure::Counts, |one, repository| {
-        let options = options(args, &one.config.retention)?;
+        let options = options_in(repository, args, &one.config, context)?;
         Ok((expire_in(repository, args, &options, context)?, Exit::Done))
     })
+}
+
+/// The rules, and what the store adds to them.
+fn options_in(
+    repository: &Repository,
+    args: &ExpireArgs,
+    config: &RepositoryConfig,
+    context: &Context,
+) -> anyhow::Result<ExpireOptions> {
+    let mut options = options(args, &config.retention)?;
+    options.locked_for = config.store.locked_for();
+    // Every local file system has conditional writes; a service that claims to speak a protocol may not.
+    if !matches!(config.store, StoreConfig::Directory(_)) {
+        let seen = repository.store().probe()?;
+        if seen.writable && !(seen.if_absent && seen.if_match) {
+            options = options.with_minimum_age();
+            context
+                .talk
+                .note("the store lacks conditional writes: nothing is removed that is younger than a day");
+        }
+    }
+    Ok(options)
 }
 
 fn expire_in(
@@ -50,8 +74,9 @@ fn expire_in(
 ) -> anyhow::Result<Expired> {
     let catalogs = repository::catalogs(repository, Scope::BackupsAndWal)?;
     let newest = repository::newest(&catalogs).map(LineageCatalog::system);
+    let dumps = repository::dump_catalogs(repository, Scope::Backups)?;
     let mut lineages = Vec::new();
-    for catalog in &catalogs {
+    for catalog in catalogs.iter().chain(&dumps) {
         let superseded = newest.is_some_and(|newest| newest != catalog.system());
         lineages.push(if args.dry_run {
             LineageExpired::Planned(Box::new(plan_expire(catalog, options, superseded)))
@@ -131,7 +156,7 @@ impl Report for Expired {
 }
 
 fn render_plan(page: &mut Page, plan: &ExpirePlan) {
-    page.heading(format!("system {}", plan.system));
+    page.heading(format!("{} {}", lineage_title(plan.content), plan.system));
     for kept in &plan.retention.keep {
         let reasons: Vec<_> = kept.reasons.iter().map(keep_reason).collect();
         page.line(format!("  keep    {}  {}", kept.backup, reasons.join(", ")));

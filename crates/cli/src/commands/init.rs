@@ -89,9 +89,13 @@ fn describe(step: &Step, tense: Tense) -> String {
     let verb = |past: &'static str, future: &'static str| if tense == Tense::Past { past } else { future };
     match step {
         Step::MakeKey { path } => format!("{} the key {}", verb("made", "make"), path.display()),
-        Step::CreateRepository { place, encrypted } => {
+        Step::CreateRepository { place, encrypted, recipients } => {
             let sealed = if *encrypted { "encrypted" } else { "not encrypted" };
-            format!("{} the repository {place}, {sealed}", verb("created", "create"))
+            let others = match recipients.as_slice() {
+                [] => String::new(),
+                others => format!(", also for {}", others.join(" and ")),
+            };
+            format!("{} the repository {place}, {sealed}{others}", verb("created", "create"))
         }
         Step::WriteConfig { path } => format!("{} {}", verb("wrote", "write"), path.display()),
         Step::AddRepository { path, name } => {
@@ -137,6 +141,15 @@ impl Report for InitReport {
 }
 
 impl InitReport {
+    /// Who can open a new repository besides this host.
+    fn recipients(&self) -> &[String] {
+        let created = self.plan.steps.iter().find_map(|step| match step {
+            Step::CreateRepository { recipients, .. } => Some(recipients.as_slice()),
+            _ => None,
+        });
+        created.unwrap_or_default()
+    }
+
     fn render_key(&self, page: &mut Page) {
         let made = self.plan.steps.iter().any(|step| matches!(step, Step::MakeKey { .. }));
         if let (true, Some(path)) = (made, &self.key_file) {
@@ -145,8 +158,19 @@ impl InitReport {
                 "KEEP A COPY OF {} SOMEWHERE ELSE, and not in the repository.",
                 path.display()
             ));
-            page.line("Everything in the repository is encrypted with it. If this host is lost and the only copy with it,");
-            page.line("the backups cannot be read by anybody, you included.");
+            match self.recipients() {
+                [] => {
+                    page.line("Everything in the repository is encrypted with it. If this host is lost and the only copy with it,");
+                    page.line("the backups cannot be read by anybody, you included. `pgproof key add` lets a second key open it:");
+                }
+                others => page.line(format!(
+                    "It opens the repository, and so do the identities of {}:",
+                    others.join(" and ")
+                )),
+            }
+            page.line(
+                "docs/manual/keys.md says how to keep one offline, and how to rehearse the loss of this one.",
+            );
         }
     }
 }

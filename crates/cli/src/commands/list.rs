@@ -1,5 +1,6 @@
 //! `pgproof list`: backups in every state, and the instants that can be brought back.
 
+use super::dumps::{self, DumpsReport};
 use super::each::{Failure, each};
 use crate::args::high::Context;
 use crate::exit::Exit;
@@ -25,6 +26,8 @@ struct ListReport {
     repository: String,
     encrypted: bool,
     lineages: Vec<LineageReport>,
+    /// Dumps, by system.
+    dumps: Vec<DumpsReport>,
 }
 
 /// What it holds of one system.
@@ -83,11 +86,13 @@ pub(crate) fn list(context: &Context) -> anyhow::Result<Exit> {
 
 fn report(repository: &Repository) -> anyhow::Result<ListReport> {
     let catalogs = repository::catalogs(repository, Scope::BackupsAndWal)?;
+    let dumps = repository::dump_catalogs(repository, Scope::Backups)?;
     let lineages = catalogs.iter().map(|catalog| lineage_report(repository, catalog));
     Ok(ListReport {
         repository: repository.store().describe(),
         encrypted: repository.suite() != Suite::None,
         lineages: lineages.collect::<anyhow::Result<_>>()?,
+        dumps: dumps.iter().map(dumps::report).collect(),
     })
 }
 
@@ -151,11 +156,14 @@ impl Report for ListReport {
     fn render(&self, page: &mut Page) {
         let sealed = if self.encrypted { "encrypted" } else { "not encrypted" };
         page.line(format!("{}, {sealed}", self.repository));
-        if self.lineages.is_empty() {
+        if self.lineages.is_empty() && self.dumps.is_empty() {
             page.line("it holds nothing yet");
         }
         for lineage in &self.lineages {
             lineage.render(page);
+        }
+        for dumps in &self.dumps {
+            dumps.render(page);
         }
     }
 }
@@ -222,6 +230,7 @@ impl BackupLine {
         let kind = summary.map_or("", |summary| match summary.kind {
             BackupKind::Full => "full",
             BackupKind::Incremental => "incremental",
+            BackupKind::Dump => "dump",
         });
         vec![
             self.id.to_string(),

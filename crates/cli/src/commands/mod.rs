@@ -5,12 +5,19 @@ mod backup;
 mod check;
 mod completions;
 mod config;
+mod copy;
+mod dump;
+mod dumps;
 mod each;
 mod expire;
+mod extract;
 mod init;
+mod key;
 mod list;
+mod load;
 mod pin;
 mod receive;
+mod repair;
 mod resident;
 mod restore;
 mod restore_text;
@@ -21,6 +28,7 @@ mod take_over;
 mod verify;
 
 use crate::args::high::Context;
+use crate::args::key::KeyCommand as Key;
 use crate::args::low::{ConfigCommand, LowArgs, LowCommand};
 use crate::exit::Exit;
 
@@ -38,12 +46,23 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Archive(Archive::Receive(_)) => "archive receive",
         LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
         LowCommand::Restore(_) => "restore",
+        LowCommand::Extract(_) => "extract",
+        LowCommand::Dump(_) => "dump",
+        LowCommand::Load(_) => "load",
         LowCommand::List(_) => "list",
         LowCommand::Show(_) => "show",
         LowCommand::Verify(_) => "verify",
         LowCommand::Expire(_) => "expire",
+        LowCommand::Copy(_) => "copy",
+        LowCommand::Repair(_) => "repair",
         LowCommand::Pin(_) => "pin",
         LowCommand::Unpin(_) => "unpin",
+        LowCommand::Key(Key::List(_)) => "key list",
+        LowCommand::Key(Key::Add(_)) => "key add",
+        LowCommand::Key(Key::Remove(_)) => "key remove",
+        LowCommand::Key(Key::Rotate(_)) => "key rotate",
+        LowCommand::Key(Key::Generate(_)) => "key generate",
+        LowCommand::Key(Key::Check(_)) => "key check",
         LowCommand::Config(ConfigCommand::Explain(_)) => "config explain",
         LowCommand::Completions(_) => "completions",
         LowCommand::Man(_) => "man",
@@ -64,12 +83,18 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Archive(Archive::Receive(args)) => receive::archive_receive(args, context),
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
         LowCommand::Restore(args) => restore::restore(args, context),
+        LowCommand::Extract(args) => extract::extract_table(args, context),
+        LowCommand::Dump(args) => dump::dump(args, context),
+        LowCommand::Load(args) => load::load(args, context),
         LowCommand::List(_) => list::list(context),
         LowCommand::Show(args) => show::show(args, context),
         LowCommand::Verify(args) => verify::verify(args, context),
         LowCommand::Expire(args) => expire::expire(args, context),
+        LowCommand::Copy(args) => copy::copy(args, context),
+        LowCommand::Repair(args) => repair::repair(args, context),
         LowCommand::Pin(args) => pin::pin(args, context),
         LowCommand::Unpin(args) => pin::unpin(args, context),
+        LowCommand::Key(command) => key::key(command, context),
         LowCommand::Config(ConfigCommand::Explain(args)) => config::explain(args, context),
         LowCommand::Completions(args) => completions::completions(args, context),
         LowCommand::Man(args) => completions::man(args, context),

@@ -27,6 +27,7 @@ pub(crate) fn pin(args: &PinArgs, context: &Context) -> anyhow::Result<Exit> {
 
 fn pin_in(repository: &Repository, args: &PinArgs) -> anyhow::Result<PinReport> {
     let catalogs = repository::catalogs(repository, Scope::Backups)?;
+    let catalogs = repository::with_dumps(repository, catalogs, &args.backup)?;
     let (catalog, backup) = repository::find_published(&catalogs, &args.backup)?;
     if backup.marked.is_some() {
         let message = format!("backup {} is marked for removal already", backup.id);
@@ -41,6 +42,7 @@ pub(crate) fn unpin(args: &UnpinArgs, context: &Context) -> anyhow::Result<Exit>
     let (_, opened) = repository::open_configured(context)?;
     each(context, "unpin", opened, Failure::Counts, |_, repository| {
         let catalogs = repository::catalogs(repository, Scope::Backups)?;
+        let catalogs = repository::with_dumps(repository, catalogs, &args.backup)?;
         let (catalog, backup) = repository::find(&catalogs, &args.backup)?;
         repository.store().delete(&catalog.lineage.backup(backup.id).pin())?;
         Ok((PinReport { backup: backup.id, pinned: false, reason: None }, Exit::Done))

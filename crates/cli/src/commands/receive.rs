@@ -47,6 +47,7 @@ fn connect_options(args: &ReceiveArgs, config: &Config) -> anyhow::Result<Connec
             host: instance.host.clone(),
             port: instance.port,
             user: instance.user.clone(),
+            tls: instance.tls.clone(),
             ..ConnectOptions::default()
         });
     }

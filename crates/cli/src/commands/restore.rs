@@ -3,7 +3,7 @@
 use crate::account;
 use crate::archive_command;
 use crate::args::high::Context;
-use crate::args::low::{LowTargetAction, RestoreArgs};
+use crate::args::low::{LowTargetAction, RepositoryArgs, RestoreArgs};
 use crate::config::{Config, RepositoryConfig};
 use crate::exit::Exit;
 use crate::fault::{Fault, Refused};
@@ -81,8 +81,9 @@ pub(crate) fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<E
         done.recovery = Some(super::start::start(args, &done, context)?);
     }
     context.talk.clear();
+    let is_damaged = done.recovery.as_ref().is_some_and(|recovery| !recovery.invalid_pages.is_empty());
     context.printer.report("restore", &report(RestoreOutcome::Done(Box::new(done)), found))?;
-    Ok(Exit::Done)
+    Ok(if is_damaged { Exit::BadAnswer } else { Exit::Done })
 }
 
 /// The repository that a restore is made from.
@@ -228,13 +229,14 @@ fn options(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Re
             (true, false) => Onto::Delta,
             (true, true) => Onto::Anything,
         },
+        databases: args.database.clone(),
         tablespaces: tablespaces(args, context)?,
         external: args.external.as_deref().map(|path| context.absolute(path)),
         archiving: match args.take_over {
             false => Archiving::Off,
             true => Archiving::TakeOver { reason: "restore --take-over".to_owned() },
         },
-        commands: commands(&program, args, context, config)?,
+        commands: commands_of(&program, &args.repository, args.spool.as_deref(), context, config)?,
         workers: config.backup.processes.unwrap_or_else(default_workers),
         owner,
         directory,
@@ -243,12 +245,7 @@ fn options(args: &RestoreArgs, context: &Context, config: &Config) -> anyhow::Re
 
 fn target(args: &RestoreArgs, context: &Context) -> anyhow::Result<RecoveryTarget> {
     let stop = if let Some(text) = &args.time {
-        let requested = parse_time(text, &TimeZone::system())?;
-        if let ZoneOrigin::Local(zone) = &requested.zone {
-            let at = requested.at;
-            context.talk.note(&format!("`{text}` has no time zone; taken in {zone}, that is {at}"));
-        }
-        Target::Time(requested.at)
+        time_target(text, context)?
     } else if let Some(text) = &args.lsn {
         Target::Lsn(
             text.parse().map_err(|_| invalid("--lsn", text, "write it as the server does: 0/3000148"))?,
@@ -273,11 +270,21 @@ fn target(args: &RestoreArgs, context: &Context) -> anyhow::Result<RecoveryTarge
     })
 }
 
+/// A time as typed; where its zone was guessed, that is said.
+pub(super) fn time_target(text: &str, context: &Context) -> anyhow::Result<Target> {
+    let requested = parse_time(text, &TimeZone::system())?;
+    if let ZoneOrigin::Local(zone) = &requested.zone {
+        let at = requested.at;
+        context.talk.note(&format!("`{text}` has no time zone; taken in {zone}, that is {at}"));
+    }
+    Ok(Target::Time(requested.at))
+}
+
 fn invalid(flag: &str, text: &str, hint: &str) -> Refused {
     Refused::new("argument-invalid", format!("{flag} cannot be `{text}`"), hint)
 }
 
-fn parse_system(text: &str) -> Result<pgproof_pg::SystemIdentifier, Refused> {
+pub(super) fn parse_system(text: &str) -> Result<pgproof_pg::SystemIdentifier, Refused> {
     text.parse().map_err(|_| invalid("--system", text, "`pgproof list` shows the systems of this repository"))
 }
 
@@ -296,7 +303,7 @@ fn timeline(text: &str) -> Result<TimelineChoice, Refused> {
 }
 
 /// A backup's whole name needs no look into the repository; its beginning, or `latest`, does.
-fn backup_id(repository: &Repository, named: &str) -> anyhow::Result<pgproof_repo::BackupId> {
+pub(super) fn backup_id(repository: &Repository, named: &str) -> anyhow::Result<pgproof_repo::BackupId> {
     if let Some(id) = repository::parse_backup(named) {
         return Ok(id);
     }
@@ -320,19 +327,20 @@ fn tablespaces(args: &RestoreArgs, context: &Context) -> Result<TablespaceMappin
 }
 
 /// What the restored server calls. Without a configuration file the repository is named in the command itself.
-fn commands(
+pub(super) fn commands_of(
     program: &Path,
-    args: &RestoreArgs,
+    args: &RepositoryArgs,
+    spool: Option<&Path>,
     context: &Context,
     config: &Config,
 ) -> anyhow::Result<Commands> {
-    let spool = args.spool.as_deref().map(|path| archive_command::spool_flag(&context.absolute(path)));
+    let spool = spool.map(|path| archive_command::spool_flag(&context.absolute(path)));
     let spool = spool.unwrap_or_default();
     let Some(file) = config.file.as_ref().filter(|_| config.is_of_file()) else {
         let repository = config.repositories()?.remove(0);
         let place = match &repository.store {
             StoreConfig::Directory(directory) => directory.path.display().to_string(),
-            StoreConfig::S3(_) => args.repository.repository.clone().unwrap_or_default(),
+            _ => args.repository.clone().unwrap_or_default(),
         };
         let key = repository.key_file.as_deref();
         return Ok(Commands {
@@ -341,8 +349,14 @@ fn commands(
         });
     };
     let file = context.absolute(file);
+    // Named because the configured one is lost, or another host's: replay needs it too.
+    let key = args.key_file.as_deref().map(|key| {
+        // A key is that of one repository: the named one, where there are several.
+        let named = config.settings.chosen.as_deref().map(archive_command::named_flag).unwrap_or_default();
+        named + &archive_command::key_flag(&context.absolute(key))
+    });
     Ok(Commands {
-        restore: archive_command::render_get(program, &file) + &spool,
+        restore: archive_command::render_get(program, &file) + &key.unwrap_or_default() + &spool,
         archive: archive_command::render(program, &file),
     })
 }

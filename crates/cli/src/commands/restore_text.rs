@@ -3,6 +3,7 @@
 use super::list::show_version;
 use crate::printer::{Page, show_time};
 use pgproof_base::{Bytes, human_duration};
+use pgproof_restore::databases::Databases;
 use pgproof_restore::report::{RecoveredState, RecoveryReport};
 use pgproof_restore::{Archiving, Plan, Report};
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(super) fn render_plan(page: &mut Page, plan: &Plan) {
     page.field("timeline", chosen.timeline);
     page.field("WAL to replay", Bytes(chosen.replay_bytes));
     page.field("files", format!("{}, {}", plan.files, Bytes(plan.bytes)));
+    plan.databases.iter().for_each(|databases| render_databases(page, databases));
     if plan.onto.is_delta() {
         let bytes = Bytes(plan.bytes_to_compare);
         page.field("to compare", format!("{} files, {bytes}", plan.files_to_compare));
@@ -59,6 +61,14 @@ pub(super) fn render_plan(page: &mut Page, plan: &Plan) {
     }
 }
 
+fn render_databases(page: &mut Page, databases: &Databases) {
+    let restored: Vec<String> = databases.restored.iter().map(ToString::to_string).collect();
+    page.field("databases", restored.join(", "));
+    for left in &databases.left_out {
+        page.field("left empty", format!("{}, {} in {} files", left.database, Bytes(left.bytes), left.files));
+    }
+}
+
 fn archiving(archiving: &Archiving) -> &'static str {
     match archiving {
         Archiving::Off => "off; --take-over lets the restored server archive",
@@ -87,6 +97,12 @@ pub(super) fn render_report(page: &mut Page, report: &Report) {
         let compared = Bytes(work.bytes_compared);
         page.field("left as they were", format!("{} files ({compared} compared)", placed.files_unchanged));
     }
+    if let Some(databases) = &plan.databases {
+        let saved = report.saved_s.map_or_else(String::new, |s| {
+            format!(", which would have taken about {}", human_duration(Duration::from_secs_f64(s)))
+        });
+        page.field("left out", format!("{}{saved}", Bytes(databases.bytes_left_out)));
+    }
     page.field(
         "archiving",
         match report.epoch {
@@ -98,8 +114,21 @@ pub(super) fn render_report(page: &mut Page, report: &Report) {
         Some(recovery) => render_recovery(page, recovery),
         None => page.line("  start the server to replay WAL up to the target"),
     }
+    render_drops(page, report);
     for note in plan.notes.iter().chain(&report.notes) {
         page.line(format!("  note: {note}"));
+    }
+}
+
+/// How to get rid of the shells: by the names that the server has for them, else by those of the backup.
+fn render_drops(page: &mut Page, report: &Report) {
+    let planned = report.plan.databases.iter().flat_map(|databases| &databases.left_out);
+    let drops: Vec<&String> = match &report.recovery {
+        Some(recovery) => recovery.shells.iter().filter_map(|shell| shell.drop.as_ref()).collect(),
+        None => planned.filter_map(|left| left.drop.as_ref()).collect(),
+    };
+    for drop in drops {
+        page.field("left empty", drop);
     }
 }
 
@@ -119,5 +148,8 @@ fn render_recovery(page: &mut Page, recovery: &RecoveryReport) {
     }
     if let Some(timeline) = recovery.timeline {
         page.field("timeline", timeline);
+    }
+    for line in &recovery.invalid_pages {
+        page.line(format!("  damaged: {line}"));
     }
 }

@@ -1,5 +1,6 @@
 //! `pgproof show`: everything that is known about one backup.
 
+use super::dumps;
 use super::each::{Failure, each};
 use super::list::show_version;
 use crate::args::high::Context;
@@ -28,6 +29,7 @@ pub(crate) fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<Exit> {
     let (_, opened) = repository::open_configured(context)?;
     each(context, "show", opened, Failure::Counts, |_, repository| {
         let catalogs = repository::catalogs(repository, Scope::Backups)?;
+        let catalogs = repository::with_dumps(repository, catalogs, &args.backup)?;
         let (_, backup) = repository::find(&catalogs, &args.backup)?;
         Ok((report(backup), Exit::Done))
     })
@@ -45,7 +47,8 @@ fn report(backup: &CatalogBackup) -> ShowReport {
 
 impl Report for ShowReport {
     fn render(&self, page: &mut Page) {
-        page.heading(format!("backup {}", self.id));
+        let is_dump = self.summary.as_ref().is_some_and(|summary| summary.dump.is_some());
+        page.heading(format!("{} {}", if is_dump { "dump" } else { "backup" }, self.id));
         page.field("state", repository::describe(&self.state));
         if let Some(pin) = &self.pin {
             page.field("pinned", format!("by {}: {}", pin.by.host, pin.why));
@@ -57,6 +60,9 @@ impl Report for ShowReport {
             "stored",
             format!("{} with what it shares, {} alone", Bytes(self.sizes.stored), Bytes(self.sizes.unique)),
         );
+        if let Some(dump) = &summary.dump {
+            return dumps::render_contents(page, dump);
+        }
         render_checks(page, summary);
         render_contents(page, summary);
     }
@@ -65,6 +71,7 @@ impl Report for ShowReport {
 fn render_times(page: &mut Page, summary: &BackupSummary) {
     match (summary.kind, summary.base) {
         (BackupKind::Full, _) => page.field("kind", "full"),
+        (BackupKind::Dump, _) => page.field("kind", "dump, by pg_dump; loads alone"),
         (BackupKind::Incremental, Some(base)) => {
             page.field("kind", format!("incremental since {base}; restores alone"))
         }
@@ -74,8 +81,10 @@ fn render_times(page: &mut Page, summary: &BackupSummary) {
     page.field("server", format!("PostgreSQL {} on {}", show_version(summary.server_version), summary.host));
     page.field("data directory", &summary.data_directory.path);
     page.field("taken", format!("{} to {}", show_time(summary.started), show_time(summary.stopped)));
-    page.field("consistent at", format!("{} on timeline {}", summary.stop_lsn, summary.timeline));
-    page.field("replay from", summary.start_lsn);
+    if summary.dump.is_none() {
+        page.field("consistent at", format!("{} on timeline {}", summary.stop_lsn, summary.timeline));
+        page.field("replay from", summary.start_lsn);
+    }
     page.field("taken by", format!("pgproof {}", summary.tool_version));
 }
 

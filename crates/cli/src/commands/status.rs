@@ -47,7 +47,13 @@ pub(crate) fn archive_status(args: &StatusArgs, context: &Context) -> anyhow::Re
 
 fn compared(one: &Opened) -> Compared<'_> {
     let Opened { config, repository } = one;
-    let repository = repository.as_ref().map_err(|error| Fault::new(error).one_line());
+    let repository = repository.as_ref().map_err(|error| {
+        let fault = Fault::new(error);
+        match &fault.hint {
+            Some(hint) => format!("{} ({hint})", fault.one_line()),
+            None => fault.one_line(),
+        }
+    });
     Compared { name: config.name.clone(), required: config.required, repository }
 }
 

@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::printer::{Page, Report, render_findings};
 use crate::repository;
 use pgproof_base::{Severity, human_duration};
+use pgproof_repo::Content;
 use pgproof_repo::verify::{Hurts, VerifyFinding, VerifyOptions, VerifyReport, verify as run};
 use std::time::Duration;
 
@@ -38,8 +39,13 @@ impl Report for VerifyReport {
         for lineage in &self.lineages {
             let counts = &lineage.counts;
             page.line(format!(
-                "system {}: {} objects ({}) read, {} ({}) skipped",
-                lineage.system, counts.objects, counts.bytes, counts.skipped, counts.skipped_bytes
+                "{} {}: {} objects ({}) read, {} ({}) skipped",
+                lineage_title(lineage.content),
+                lineage.system,
+                counts.objects,
+                counts.bytes,
+                counts.skipped,
+                counts.skipped_bytes
             ));
             for found in &lineage.findings {
                 render_finding(page, found);
@@ -54,6 +60,14 @@ impl Report for VerifyReport {
             (0, _) => page.line(format!("everything is as it was stored ({took})")),
             (bad, _) => page.line(format!("{bad} things are wrong ({took})")),
         }
+    }
+}
+
+/// What goes before the system identifier.
+pub(super) fn lineage_title(content: Content) -> &'static str {
+    match content {
+        Content::Cluster => "system",
+        Content::Dumps => "dumps of system",
     }
 }
 

@@ -5,6 +5,8 @@
 //! test compares the two. Ranges are checked when the file is read, so that a typing error is found by `check` and not by the
 //! first backup.
 
+use pgproof_server::{ChannelBinding, SslMode};
+
 /// The tables of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Section {
@@ -73,6 +75,10 @@ pub(crate) enum Kind {
     Duration { min_ms: u64 },
     /// `zstd:LEVEL`, `lz4` or `none`.
     Compression,
+    /// A program by its absolute path, and its arguments.
+    Command,
+    /// One of these words.
+    Choice(&'static [&'static str]),
 }
 
 impl Kind {
@@ -93,6 +99,8 @@ impl Kind {
                 let min = pgproof_base::human_duration(std::time::Duration::from_millis(min_ms));
                 format!("duration, at least {min}")
             }
+            Self::Choice(words) => format!("one of `{}`", words.join("`, `")),
+            Self::Command => "program by its absolute path, with arguments".to_owned(),
             Self::Compression => "`zstd:1` to `zstd:22`, `lz4` or `none`".to_owned(),
         }
     }
@@ -114,7 +122,7 @@ pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) otherwise: Otherwise,
-    /// A variable of libpq, the server or AWS that is asked when neither flag, `PGPROOF_` variable nor file says anything.
+    /// A variable of libpq, the server, AWS, Google or Azure that is asked when neither flag, `PGPROOF_` variable nor file says anything.
     pub(crate) variable: Option<&'static str>,
     /// A value as the file could have it.
     pub(crate) example: &'static str,
@@ -181,6 +189,51 @@ pub(crate) static KEYS: &[Key] = &[
         doc: "Database to connect to. Every backup covers the whole cluster whatever is named here.",
     },
     Key {
+        section: Section::Instance,
+        name: "sslmode",
+        kind: Kind::Choice(&SslMode::NAMES),
+        otherwise: Otherwise::Found("prefer; verify-full with `sslrootcert = \"system\"`"),
+        variable: Some("PGSSLMODE"),
+        example: "\"verify-full\"",
+        doc: "Whether connections through a network are encrypted, and how far the server is checked, as libpq has it. Only verify-full keeps out whoever can stand between. A Unix socket has no TLS, whatever is set here. See docs/manual/tls.md.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslrootcert",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("`~/.postgresql/root.crt`, if it is there"),
+        variable: Some("PGSSLROOTCERT"),
+        example: "\"/etc/pgproof/root.crt\"",
+        doc: "File with the certificates of the authorities that the server's is checked against, or `system` for those of the operating system.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslcert",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("`~/.postgresql/postgresql.crt`, if it is there"),
+        variable: Some("PGSSLCERT"),
+        example: "\"/etc/pgproof/client.crt\"",
+        doc: "Certificate that is shown to the server, for `cert` in pg_hba.conf.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "sslkey",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("`~/.postgresql/postgresql.key`, if it is there"),
+        variable: Some("PGSSLKEY"),
+        example: "\"/etc/pgproof/client.key\"",
+        doc: "Private key of that certificate, without a passphrase, readable by its owner alone.",
+    },
+    Key {
+        section: Section::Instance,
+        name: "channel_binding",
+        kind: Kind::Choice(&ChannelBinding::NAMES),
+        otherwise: Otherwise::Found("prefer"),
+        variable: Some("PGCHANNELBINDING"),
+        example: "\"require\"",
+        doc: "Whether a password is proved for this very TLS connection (SCRAM-SHA-256-PLUS), so that nobody in between can hand the proof on.",
+    },
+    Key {
         section: Section::Repository,
         name: "path",
         kind: Kind::Path,
@@ -196,7 +249,7 @@ pub(crate) static KEYS: &[Key] = &[
         otherwise: Otherwise::Found("none; `path` or `url` is needed"),
         variable: None,
         example: "\"s3://bucket/prefix\"",
-        doc: "Bucket and prefix of a repository in S3 or a store that speaks its protocol.",
+        doc: "Place of a repository in object storage: `s3://BUCKET/PREFIX` (S3 or a store that speaks its protocol), `gs://BUCKET/PREFIX` (Google Cloud Storage) or `az://CONTAINER/PREFIX` (Azure Blob).",
     },
     Key {
         section: Section::Repository,
@@ -205,7 +258,25 @@ pub(crate) static KEYS: &[Key] = &[
         otherwise: Otherwise::Found("none; needed when the repository is encrypted"),
         variable: None,
         example: "\"/etc/pgproof/main.key\"",
-        doc: "age identity that opens the repository. Without this file an encrypted repository cannot be read by anybody: keep a copy elsewhere.",
+        doc: "age identity that opens the repository. Without this file an encrypted repository cannot be read by anybody: keep a copy elsewhere, or add the recipient of a second one (docs/manual/keys.md).",
+    },
+    Key {
+        section: Section::Repository,
+        name: "key_command",
+        kind: Kind::Command,
+        otherwise: Otherwise::Found("none; instead of `key_file` or beside it"),
+        variable: None,
+        example: "\"/usr/local/bin/key-service --name backups\"",
+        doc: "Program that unwraps the repository's key, for key services: docs/manual/keys.md says how it is called. Words are separated by blanks, one with blanks stands in quotes; no shell is involved. It runs once for each pgproof command, also for each `archive push`.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "key_command_timeout",
+        kind: Kind::Duration { min_ms: 100 },
+        otherwise: Otherwise::Value("30s"),
+        variable: None,
+        example: "\"30s\"",
+        doc: "How long the key command may take before it is killed.",
     },
     Key {
         section: Section::Repository,
@@ -220,10 +291,10 @@ pub(crate) static KEYS: &[Key] = &[
         section: Section::Repository,
         name: "endpoint",
         kind: Kind::Text,
-        otherwise: Otherwise::Found("AWS's own for the region"),
+        otherwise: Otherwise::Found("AWS's own for the region, Google's, or the Azure account's"),
         variable: Some("AWS_ENDPOINT_URL"),
         example: "\"https://minio.example.org:9000\"",
-        doc: "Where the store listens, when it is not AWS.",
+        doc: "Where the store listens, when it is not AWS, Google or Azure. The variable counts for S3 only.",
     },
     Key {
         section: Section::Repository,
@@ -299,12 +370,84 @@ pub(crate) static KEYS: &[Key] = &[
     },
     Key {
         section: Section::Repository,
+        name: "object_lock_mode",
+        kind: Kind::Choice(&["governance", "compliance"]),
+        otherwise: Otherwise::Value("governance"),
+        variable: None,
+        example: "\"compliance\"",
+        doc: "Who can remove a locked object early: with `governance` whoever has `s3:BypassGovernanceRetention`, with `compliance` nobody at all. Counts only with `object_lock_days`.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "object_lock_days",
+        kind: Kind::Integer { min: 1, max: 36_500 },
+        otherwise: Otherwise::Found("no lock"),
+        variable: None,
+        example: "30",
+        doc: "Locks every object of S3 that is never written again for so many days from its storing, so that nobody who gets at the credentials can destroy backups. The bucket needs object lock. See docs/manual/object-storage.md.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "service_account_file",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("Google's usual places, then the machine's own account"),
+        variable: Some("GOOGLE_APPLICATION_CREDENTIALS"),
+        example: "\"/etc/pgproof/google.json\"",
+        doc: "Key file (JSON) of the service account that may use a `gs:` repository.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "anonymous",
+        kind: Kind::Boolean,
+        otherwise: Otherwise::Value("false"),
+        variable: None,
+        example: "false",
+        doc: "Whether a `gs:` repository is asked without credentials. Only emulators answer then.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "account",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("none; an `az:` repository needs it"),
+        variable: Some("AZURE_STORAGE_ACCOUNT"),
+        example: "\"backups\"",
+        doc: "Azure storage account that the container belongs to.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "access_key",
+        kind: Kind::Secret,
+        otherwise: Otherwise::Found("none; without any secret the machine's managed identity"),
+        variable: Some("AZURE_STORAGE_KEY"),
+        example: "\"...\"",
+        doc: "Key of the Azure storage account itself. `access_key_file` keeps it out of this file.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "access_key_file",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"/etc/pgproof/main.azure-key\"",
+        doc: "File whose content is a key of the Azure storage account.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "sas_token_file",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"/etc/pgproof/main.azure-sas\"",
+        doc: "File whose content is a shared access signature (SAS) for the Azure container: read, write, delete and list. A new one counts for the next command.",
+    },
+    Key {
+        section: Section::Repository,
         name: "request_timeout",
         kind: Kind::Duration { min_ms: 1000 },
         otherwise: Otherwise::Found("30s"),
         variable: None,
         example: "\"30s\"",
-        doc: "How long one request to S3 may take, besides the transfer of its bytes.",
+        doc: "How long one request to object storage may take, besides the transfer of its bytes.",
     },
     Key {
         section: Section::Repository,
@@ -313,7 +456,27 @@ pub(crate) static KEYS: &[Key] = &[
         otherwise: Otherwise::Found("60s"),
         variable: None,
         example: "\"60s\"",
-        doc: "How long a failing request to S3 is repeated. PostgreSQL repeats a failed `archive_command` by itself, so this need not be long.",
+        doc: "How long a failing request to object storage is repeated. PostgreSQL repeats a failed `archive_command` by itself, so this need not be long.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "from",
+        kind: Kind::Choice(&["primary", "standby", "remote"]),
+        otherwise: Otherwise::Value("primary"),
+        variable: None,
+        example: "\"standby\"",
+        doc: "What is backed up: the primary or a standby that runs on this host, whose files are read, or a server anywhere (`remote`) that sends its \
+              files over the replication protocol.",
+    },
+    Key {
+        section: Section::Backup,
+        name: "primary_conninfo",
+        kind: Kind::Secret,
+        otherwise: Otherwise::Found("the primary is not asked, and its `archive_timeout` is waited for"),
+        variable: None,
+        example: "\"host=primary user=backup\"",
+        doc: "How a backup from a standby reaches the primary, in the form of libpq's connection strings: it asks it to end its WAL segment \
+              (`pg_switch_wal()`), so that the backup's last WAL is archived at once.",
     },
     Key {
         section: Section::Backup,

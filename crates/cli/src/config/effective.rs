@@ -91,7 +91,7 @@ impl FlagValue {
 
     /// Says where a repository is that need not be configured.
     pub(super) fn is_elsewhere(&self) -> bool {
-        self.describes_repository() && self.name != "key_file"
+        self.describes_repository() && !["key_file", "key_command"].contains(&self.name)
     }
 }
 
@@ -257,6 +257,19 @@ fn refuse_unknown_variables(
 }
 
 impl Settings {
+    /// Whether a setting's value is that of the foreign variable which its definition names.
+    pub(crate) fn is_from_variable(&self, section: Section, repository: Option<&str>, name: &str) -> bool {
+        let of = |setting: &&Setting| {
+            setting.key.section == section
+                && setting.key.name == name
+                && setting.repository.as_deref() == repository
+        };
+        self.all.iter().find(of).is_some_and(|setting| {
+            let foreign = setting.key.variable;
+            matches!(&setting.origin, Origin::Environment { name } if foreign == Some(name.as_str()))
+        })
+    }
+
     /// The value of a setting, none when nothing was said and nothing counts otherwise.
     ///
     /// # Errors

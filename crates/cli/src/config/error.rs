@@ -32,6 +32,9 @@ pub(crate) enum ConfigError {
     /// `--key-file` with several repositories.
     #[error("--key-file is the key of one repository, and {} are configured", names.len())]
     WhoseKey { names: Vec<String> },
+    /// Several repositories, for what is done with one.
+    #[error("this is done with one repository, and {} are configured", names.len())]
+    WhichRepository { names: Vec<String> },
     /// PostgreSQL would remove WAL that nobody holds.
     #[error("none of the repositories {} is required", names.join(", "))]
     NoneRequired { names: Vec<String> },
@@ -58,6 +61,7 @@ impl ConfigError {
             Self::NoRepository { .. } => "config-no-repository",
             Self::UnknownRepository { .. } => "config-unknown-repository",
             Self::WhoseKey { .. } => "config-whose-key",
+            Self::WhichRepository { .. } => "config-which-repository",
             Self::NoneRequired { .. } => "config-none-required",
             Self::SamePlace { .. } => "config-same-place",
             Self::Store { .. } => "config-store",
@@ -90,7 +94,7 @@ impl ConfigError {
                 [] => format!("a directory of that name is written `./{name}`"),
                 names => format!("configured: {}; a directory is written `./{name}`", names.join(", ")),
             },
-            Self::WhoseKey { names } => format!("name it with --repository: {}", names.join(", ")),
+            Self::WhoseKey { names } | Self::WhichRepository { names } => format!("name it with --repository: {}", names.join(", ")),
             Self::NoneRequired { .. } => {
                 "leave out `required = false` for one of them: WAL counts as archived when every required one holds it"
                     .to_owned()

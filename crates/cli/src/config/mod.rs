@@ -22,5 +22,7 @@ pub(crate) use effective::{FlagValue, NAMED, Origin, Setting};
 pub(crate) use error::ConfigError;
 pub(crate) use find::{Places, SYSTEM_FILE};
 pub(crate) use read::is_name;
-pub(crate) use settings::{BackupConfig, Config, InstanceConfig, RepositoryConfig, RetentionConfig};
+pub(crate) use settings::{
+    BackupConfig, BackupFrom, Config, InstanceConfig, RepositoryConfig, RetentionConfig,
+};
 pub(crate) use value::parse_duration;

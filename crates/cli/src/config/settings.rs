@@ -7,10 +7,11 @@ use super::effective::NAMED;
 use super::effective::{FlagValue, Origin, Setting, Settings, settle};
 use super::find::Places;
 use super::read::{FileValues, read};
-use super::value::FromValue;
+use super::value::{CommandWords, FromValue};
 use pgproof_base::Bytes;
-use pgproof_repo::Codec;
-use pgproof_store::{S3Config, Secret, StoreConfig};
+use pgproof_repo::{Codec, KeyCommand, layout};
+use pgproof_server::TlsOptions;
+use pgproof_store::{AzureConfig, GcsConfig, LockMode, ObjectLock, S3Config, Secret, StoreConfig};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub(crate) struct InstanceConfig {
     pub(crate) host: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) database: String,
+    pub(crate) tls: TlsOptions,
 }
 
 /// `[repository.NAME]`
@@ -46,15 +48,37 @@ pub(crate) struct RepositoryConfig {
     pub(crate) name: String,
     pub(crate) store: StoreConfig,
     pub(crate) key_file: Option<PathBuf>,
+    pub(crate) key_command: Option<KeyCommand>,
     /// Whether WAL counts as archived only when it is held here.
     pub(crate) required: bool,
     /// What holds for all, where this repository does not say otherwise.
     pub(crate) retention: RetentionConfig,
 }
 
+/// What is backed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BackupFrom {
+    Primary,
+    Standby,
+    Remote,
+}
+
+impl FromValue for BackupFrom {
+    fn from_value(text: &str) -> Result<Self, String> {
+        match text {
+            "primary" => Ok(Self::Primary),
+            "standby" => Ok(Self::Standby),
+            "remote" => Ok(Self::Remote),
+            _ => Err("write primary, standby or remote".to_owned()),
+        }
+    }
+}
+
 /// `[backup]`
 #[derive(Debug, Clone)]
 pub(crate) struct BackupConfig {
+    pub(crate) from: BackupFrom,
+    pub(crate) primary_conninfo: Option<Secret>,
     pub(crate) processes: Option<usize>,
     pub(crate) compression: Codec,
     pub(crate) fast_checkpoint: bool,
@@ -175,6 +199,48 @@ impl Config {
         Ok(found)
     }
 
+    /// The repository that is meant, for what is done with one alone.
+    ///
+    /// # Errors
+    /// As for [`Self::repositories`]; several are configured, and none is named.
+    pub(crate) fn one_repository(&self) -> Result<RepositoryConfig, ConfigError> {
+        let mut meant = self.repositories()?;
+        match meant.len() {
+            1 => Ok(meant.remove(0)),
+            _ => Err(ConfigError::WhichRepository { names: meant.into_iter().map(|one| one.name).collect() }),
+        }
+    }
+
+    /// The repository of this name.
+    ///
+    /// # Errors
+    /// It is not configured, or not described well.
+    pub(crate) fn configured(&self, name: &str) -> Result<RepositoryConfig, ConfigError> {
+        if !self.settings.repositories.iter().any(|known| known == name) {
+            return Err(ConfigError::UnknownRepository {
+                name: name.to_owned(),
+                names: self.settings.repositories.clone(),
+                file: self.file.clone(),
+            });
+        }
+        repository(&self.settings, name)
+    }
+
+    /// A repository that need not be configured.
+    ///
+    /// # Errors
+    /// The retention for all cannot be used.
+    pub(crate) fn elsewhere(&self, store: StoreConfig) -> Result<RepositoryConfig, ConfigError> {
+        Ok(RepositoryConfig {
+            name: store.describe(),
+            store,
+            key_file: None,
+            key_command: None,
+            required: true,
+            retention: retention(&self.settings, None)?,
+        })
+    }
+
     /// Whether the repositories are those of the file, so that whoever reads the file finds them.
     pub(crate) fn is_of_file(&self) -> bool {
         let said_by_flag = |setting: &Setting| {
@@ -221,6 +287,13 @@ fn instance(settings: &Settings) -> Result<InstanceConfig, ConfigError> {
         host,
         user: settings.get(section, None, "user")?,
         database: fixed(settings, section, "database")?,
+        tls: TlsOptions {
+            sslmode: settings.get(section, None, "sslmode")?,
+            sslrootcert: settings.get(section, None, "sslrootcert")?,
+            sslcert: settings.get(section, None, "sslcert")?,
+            sslkey: settings.get(section, None, "sslkey")?,
+            channel_binding: settings.get(section, None, "channel_binding")?,
+        },
     })
 }
 
@@ -235,13 +308,20 @@ fn repository(settings: &Settings, name: &str) -> Result<RepositoryConfig, Confi
         (None, None) => return Err(ConfigError::Location { name: name.to_owned(), has: "neither" }),
         (Some(_), Some(_)) => return Err(ConfigError::Location { name: name.to_owned(), has: "both" }),
     };
-    if let StoreConfig::S3(bucket) = &mut store {
-        one.fill(bucket)?;
+    match &mut store {
+        StoreConfig::Directory(_) => {}
+        StoreConfig::S3(bucket) => one.fill(bucket)?,
+        StoreConfig::Gcs(bucket) => one.fill_gcs(bucket)?,
+        StoreConfig::Azure(container) => one.fill_azure(container)?,
     }
+    let limit: Option<Duration> = one.get("key_command_timeout")?;
+    let limit = limit.unwrap_or_else(|| unreachable!("key_command_timeout has a default"));
+    let key_command = one.get("key_command")?.map(|CommandWords(words)| KeyCommand::new(words, limit));
     Ok(RepositoryConfig {
         name: name.to_owned(),
         store,
         key_file: one.get("key_file")?,
+        key_command,
         required: one.get("required")?.unwrap_or(true),
         retention: retention(settings, Some(name))?,
     })
@@ -273,13 +353,57 @@ impl One<'_> {
         let seconds = |duration: Duration| duration.as_secs();
         bucket.timeout_s = self.get("request_timeout")?.map_or(bucket.timeout_s, seconds);
         bucket.retry_s = self.get("retry_for")?.map_or(bucket.retry_s, seconds);
+        bucket.object_lock = self.object_lock()?;
         Ok(())
+    }
+
+    fn object_lock(&self) -> Result<Option<ObjectLock>, ConfigError> {
+        let days: Option<i64> = self.get("object_lock_days")?;
+        let Some(days) = days.and_then(|days| u32::try_from(days).ok()) else { return Ok(None) };
+        let mode = self.get("object_lock_mode")?.unwrap_or(LockMode::Governance);
+        let spare = layout::REWRITTEN.map(str::to_owned).to_vec();
+        Ok(Some(ObjectLock { mode, days, spare }))
+    }
+
+    fn fill_gcs(&self, bucket: &mut GcsConfig) -> Result<(), ConfigError> {
+        bucket.endpoint = self.own_endpoint()?.or(bucket.endpoint.take());
+        bucket.service_account_file =
+            self.get("service_account_file")?.or(bucket.service_account_file.take());
+        bucket.anonymous |= self.get("anonymous")?.unwrap_or(false);
+        bucket.allow_http |= self.get("allow_http")?.unwrap_or(false);
+        bucket.timeout_s = self.get::<Duration>("request_timeout")?.map_or(bucket.timeout_s, |d| d.as_secs());
+        bucket.retry_s = self.get::<Duration>("retry_for")?.map_or(bucket.retry_s, |d| d.as_secs());
+        Ok(())
+    }
+
+    fn fill_azure(&self, container: &mut AzureConfig) -> Result<(), ConfigError> {
+        container.endpoint = self.own_endpoint()?.or(container.endpoint.take());
+        container.account = self.get("account")?.or(container.account.take());
+        container.access_key = self.get::<String>("access_key")?.map(Secret::new);
+        container.access_key_file = self.get("access_key_file")?.or(container.access_key_file.take());
+        container.sas_token_file = self.get("sas_token_file")?.or(container.sas_token_file.take());
+        container.allow_http |= self.get("allow_http")?.unwrap_or(false);
+        container.timeout_s =
+            self.get::<Duration>("request_timeout")?.map_or(container.timeout_s, |d| d.as_secs());
+        container.retry_s = self.get::<Duration>("retry_for")?.map_or(container.retry_s, |d| d.as_secs());
+        Ok(())
+    }
+
+    /// The endpoint, unless it comes from AWS's variable: that one is not meant for Google or Azure.
+    fn own_endpoint(&self) -> Result<Option<String>, ConfigError> {
+        let settings = self.settings;
+        match settings.is_from_variable(Section::Repository, Some(self.name), "endpoint") {
+            true => Ok(None),
+            false => self.get("endpoint"),
+        }
     }
 }
 
 fn backup(settings: &Settings) -> Result<BackupConfig, ConfigError> {
     let section = Section::Backup;
     Ok(BackupConfig {
+        from: fixed(settings, section, "from")?,
+        primary_conninfo: settings.get::<String>(section, None, "primary_conninfo")?.map(Secret::new),
         processes: number(settings, section, "processes")?,
         compression: fixed(settings, section, "compression")?,
         fast_checkpoint: fixed(settings, section, "fast_checkpoint")?,
@@ -405,6 +529,10 @@ mod tests {
         assert!(unknown.hint().unwrap().contains("near, far"), "{:?}", unknown.hint());
         assert_eq!(config(text, &[flag("key_file", "/k")]).unwrap_err().code(), "config-whose-key");
         assert_eq!(config(text, &[flag("path", "/other")]).unwrap().repositories().unwrap().len(), 1);
+        assert_eq!(far.one_repository().unwrap().name, "far");
+        let which = config(text, &[]).unwrap().one_repository().unwrap_err();
+        assert_eq!(which.code(), "config-which-repository");
+        assert_eq!(which.hint().unwrap(), "name it with --repository: near, far");
     }
 
     #[test]
@@ -433,6 +561,37 @@ mod tests {
         assert_eq!(bucket.region.as_deref(), Some("there"));
         assert_eq!(bucket.endpoint.as_deref(), Some("http://a"));
         assert_eq!(bucket.retry_s, 5);
+    }
+
+    #[test]
+    fn each_kind_of_object_storage_takes_its_own_settings() {
+        let store = |text: &str| config(text, &[]).unwrap().one_repository().unwrap().store;
+        let google = store(
+            "[repository.main]\nurl = \"gs://b/p\"\nservice_account_file = \"/k\"\nendpoint = \"https://e\"\n",
+        );
+        let StoreConfig::Gcs(google) = google else { panic!("not Google's: {google:?}") };
+        assert_eq!((google.bucket.as_str(), google.prefix.as_str()), ("b", "p"));
+        assert_eq!(google.service_account_file, Some("/k".into()));
+        assert_eq!(google.endpoint.as_deref(), Some("https://e"));
+        let azure = store("[repository.main]\nurl = \"az://c\"\naccount = \"a\"\naccess_key = \"hunter2\"\n");
+        assert!(!format!("{azure:?}").contains("hunter2"));
+        let StoreConfig::Azure(azure) = azure else { panic!("not Azure's: {azure:?}") };
+        assert_eq!(azure.account.as_deref(), Some("a"));
+        assert_eq!(azure.access_key, Some(Secret::new("hunter2")));
+        let locked =
+            "[repository.main]\nurl = \"s3://b\"\nobject_lock_days = 30\nobject_lock_mode = \"compliance\"\n";
+        let StoreConfig::S3(locked) = store(locked) else { panic!("not S3") };
+        let lock = locked.object_lock.unwrap();
+        assert_eq!((lock.mode, lock.days), (LockMode::Compliance, 30));
+    }
+
+    #[test]
+    fn a_variable_of_aws_does_not_lead_google_astray() {
+        let file = ("/etc/pgproof/pgproof.toml".into(), "[repository.main]\nurl = \"gs://b\"\n".to_owned());
+        let environment = [("AWS_ENDPOINT_URL".to_owned(), "https://minio".to_owned())].into();
+        let config = Config::from_text(Some(file), Vec::new(), &environment, &[]).unwrap();
+        let StoreConfig::Gcs(google) = config.one_repository().unwrap().store else { panic!("not Google's") };
+        assert_eq!(google.endpoint, None);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use super::definitions::Kind;
 use crate::fault::Refused;
 use pgproof_base::Bytes;
-use pgproof_repo::Codec;
+use pgproof_repo::{Codec, key_command};
+use pgproof_server::{ChannelBinding, SslMode};
+use pgproof_store::LockMode;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +31,18 @@ impl FromValue for PathBuf {
     }
 }
 
+impl FromValue for SslMode {
+    fn from_value(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromValue for ChannelBinding {
+    fn from_value(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 impl FromValue for bool {
     fn from_value(text: &str) -> Result<Self, String> {
         match text {
@@ -51,9 +65,29 @@ impl FromValue for Bytes {
     }
 }
 
+/// The words of a command line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CommandWords(pub(crate) Vec<String>);
+
+impl FromValue for CommandWords {
+    fn from_value(text: &str) -> Result<Self, String> {
+        key_command::split(text).map(Self)
+    }
+}
+
 impl FromValue for Codec {
     fn from_value(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "write zstd, zstd:1 to zstd:22, lz4 or none".to_owned())
+    }
+}
+
+impl FromValue for LockMode {
+    fn from_value(text: &str) -> Result<Self, String> {
+        match text {
+            "governance" => Ok(Self::Governance),
+            "compliance" => Ok(Self::Compliance),
+            _ => Err("write governance or compliance".to_owned()),
+        }
     }
 }
 
@@ -98,6 +132,11 @@ pub(crate) fn check_value(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Path => PathBuf::from_value(text).map(drop),
         Kind::Boolean => bool::from_value(text).map(drop),
         Kind::Compression => Codec::from_value(text).map(drop),
+        Kind::Command => CommandWords::from_value(text).map(drop),
+        Kind::Choice(words) => match words.contains(&text) {
+            true => Ok(()),
+            false => Err(format!("it must be {}", kind.describe())),
+        },
         Kind::Integer { min, max } => in_range(i64::from_value(text)?, min, max, kind),
         Kind::Size { min, max } => in_range(Bytes::from_value(text)?.0, min, max, kind),
         Kind::Duration { min_ms } => {

@@ -5,21 +5,19 @@ use super::observe::Place;
 use super::plan::{InitPlan, Step};
 use crate::account;
 use crate::args::low::InitArgs;
+use crate::config::RepositoryConfig;
 use crate::config::definitions::Section;
 use crate::config::template::{Entry, render};
+use crate::key_file::{self, key_text, write_new};
 use anyhow::Context as _;
-use jiff::Timestamp;
 use pgproof_base::Progress;
-use pgproof_repo::key::{KeyPair, generate, parse_recipient};
-use pgproof_repo::{CreateOptions, Repository, Suite};
+use pgproof_repo::key::generate;
+use pgproof_repo::{CreateOptions, Repository, Suite, Unlock};
 use pgproof_server::privilege::act_as;
 use pgproof_server::settings::{self, Change};
 use pgproof_server::{Owner, Session};
-use pgproof_store::StoreConfig;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use pgproof_store::{StoreConfig, StoreError};
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +29,7 @@ pub(crate) fn as_root(args: &InitArgs, place: &Place, plan: &InitPlan) -> anyhow
     let owner = place.instance.owner;
     for step in &plan.steps {
         match step {
-            Step::MakeKey { path } => write_new(path, &key_text(&generate()), 0o600, owner)?,
+            Step::MakeKey { path } => write_new(path, &key_text(&generate()), key_file::MODE, owner)?,
             Step::WriteConfig { path } => write_new(path, &config_text(args, place), 0o640, owner)?,
             Step::AddRepository { path, name } => {
                 let text =
@@ -40,7 +38,7 @@ pub(crate) fn as_root(args: &InitArgs, place: &Place, plan: &InitPlan) -> anyhow
                     .with_context(|| format!("could not add repository `{name}` to {}", path.display()))?;
                 // Not before it exists: from then on WAL is archived only when it is held there.
                 if is_created(plan) {
-                    act_as(creator(owner), || create_repository(place))??;
+                    act_as(creator(owner), || create_repository(&place.repository, &place.recipients))??;
                 }
                 add::replace(path, &text)?;
             }
@@ -62,7 +60,9 @@ pub(crate) fn as_owner(place: &Place, plan: &InitPlan, progress: &dyn Progress) 
     let mut restart = false;
     for step in &plan.steps {
         match step {
-            Step::CreateRepository { .. } if !is_added(plan) => create_repository(place)?,
+            Step::CreateRepository { .. } if !is_added(plan) => {
+                create_repository(&place.repository, &place.recipients)?;
+            }
             Step::Set { name, value, .. } => changes.push(Change::set(name, value)),
             Step::Restart { .. } => restart = true,
             Step::MakeKey { .. }
@@ -95,32 +95,38 @@ fn creator(owner: Owner) -> Owner {
     if Owner::current().is_root() { owner } else { Owner::current() }
 }
 
-fn create_repository(place: &Place) -> anyhow::Result<()> {
-    let options = match &place.repository.key_file {
-        None => CreateOptions { suite: Suite::None, recipients: Vec::new() },
-        Some(path) => CreateOptions { suite: Suite::Aes256Gcm, recipients: vec![recipient_of(path)?] },
+/// Makes a repository that no server archives into, unless there is one: for `copy`. What is made belongs to `owner`.
+pub(crate) fn create_second(repository: &RepositoryConfig, owner: Option<Owner>) -> anyhow::Result<()> {
+    let found = repository.store.open().map(|store| Repository::open(Arc::from(store), &Unlock::Nothing));
+    match found {
+        Err(StoreError::NoRepository { .. }) | Ok(Err(pgproof_repo::Error::NotARepository { .. })) => {}
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Ok(()),
+    }
+    let owner = owner.unwrap_or_else(Owner::current);
+    if let Some(path) = repository.key_file.as_deref().filter(|path| !path.exists()) {
+        write_new(path, &key_text(&generate()), 0o600, owner)?;
+    }
+    if let StoreConfig::Directory(directory) = &repository.store {
+        account::create_dir_for(&directory.path, owner, 0o700)
+            .with_context(|| format!("could not create {}", directory.path.display()))?;
+    }
+    account::become_owner(owner)?;
+    create_repository(repository, &[])
+}
+
+fn create_repository(repository: &RepositoryConfig, recipients: &[String]) -> anyhow::Result<()> {
+    let RepositoryConfig { store, key_file, key_command, .. } = repository;
+    let mut all = match key_file {
+        Some(path) => Unlock::IdentityFile(path.clone()).recipients()?,
+        None => Vec::new(),
     };
-    let store = place.repository.store.create()?;
-    Repository::create(Arc::from(store), &options)?;
+    all.extend(recipients.iter().cloned());
+    let sealed = !all.is_empty() || key_command.is_some();
+    let suite = if sealed { Suite::Aes256Gcm } else { Suite::None };
+    let options = CreateOptions { suite, recipients: all };
+    Repository::create_with(Arc::from(store.create()?), &options, key_command.as_ref())?;
     Ok(())
-}
-
-/// The file as `age-keygen` writes it, so that the `age` tool can use it too.
-fn key_text(pair: &KeyPair) -> String {
-    format!(
-        "# created: {}\n# public key: {}\n# pgproof: whoever has this file can read the backups; without it nobody can. Keep a copy elsewhere.\n{}\n",
-        Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"),
-        pair.recipient,
-        *pair.identity
-    )
-}
-
-/// The recipient that a key file names for itself.
-fn recipient_of(path: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
-    let named = text.lines().find_map(|line| line.trim().strip_prefix("# public key:"));
-    let named = named.with_context(|| format!("{} has no line `# public key: age1...`", path.display()))?;
-    Ok(parse_recipient(named)?.to_string())
 }
 
 fn config_text(args: &InitArgs, place: &Place) -> String {
@@ -157,21 +163,6 @@ fn repository_entries(args: &InitArgs, place: &Place) -> Vec<Entry> {
         add("allow_http", Some("true".to_owned()));
     }
     add("key_file", place.repository.key_file.as_ref().map(|path| path.display().to_string()));
+    add("key_command", args.key_command.clone());
     entries
-}
-
-/// Writes a file that must not exist yet, durably.
-fn write_new(path: &Path, text: &str, mode: u32, owner: Owner) -> anyhow::Result<()> {
-    let fail = || format!("could not write {}", path.display());
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).with_context(fail)?;
-    }
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(fail)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(fail)?;
-    account::give(path, owner).with_context(fail)?;
-    if let Some(parent) = path.parent() {
-        fs::File::open(parent).and_then(|parent| parent.sync_all()).with_context(fail)?;
-    }
-    Ok(())
 }

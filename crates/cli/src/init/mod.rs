@@ -8,6 +8,6 @@ mod add;
 mod observe;
 mod plan;
 
-pub(crate) use act::{as_owner, as_root};
+pub(crate) use act::{as_owner, as_root, create_second};
 pub(crate) use observe::{observe, place};
 pub(crate) use plan::{InitPlan, Step, plan};

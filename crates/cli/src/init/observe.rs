@@ -9,6 +9,7 @@ use crate::fault::Refused;
 use crate::{instance, repository};
 use anyhow::Context as _;
 use pgproof_repo::Repository;
+use pgproof_repo::key::parse_recipient;
 use pgproof_server::privilege::act_as;
 use pgproof_server::{ConnectOptions, Facts, Instance, Owner, ServerError, Session, State};
 use pgproof_store::{StoreConfig, StoreError};
@@ -27,6 +28,8 @@ pub(crate) struct Place {
     /// As in `pgproof.toml`: a path or a URL.
     pub(crate) repository_text: String,
     pub(crate) repository: RepositoryConfig,
+    /// Who else is to open a new repository.
+    pub(crate) recipients: Vec<String>,
     pub(crate) config_file: PathBuf,
     pub(crate) config_exists: bool,
     /// The name under which the repository is added to the configuration that is there.
@@ -67,13 +70,17 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
         // Named again on the command line, it is still the file's, with the file's key unless another one is named.
         let key_named = args.repository.key_file.is_some();
         let key_file = if key_named { repository.key_file } else { known.key_file.clone() };
-        repository = RepositoryConfig { key_file, ..known.clone() };
+        let key_command = repository.key_command.or_else(|| known.key_command.clone());
+        repository = RepositoryConfig { key_file, key_command, ..known.clone() };
     } else {
         repository.name = args.name.clone().unwrap_or_else(|| REPOSITORY_NAME.to_owned());
     }
     if args.no_encryption {
         repository.key_file = None;
-    } else if repository.key_file.is_none() && (known.is_empty() || added.is_some()) {
+    } else if repository.key_file.is_none()
+        && repository.key_command.is_none()
+        && (known.is_empty() || added.is_some())
+    {
         repository.key_file = Some(config_file.with_file_name(format!("{}.key", repository.name)));
     }
     let instance = instance::find(&config.instance)?;
@@ -86,6 +93,8 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
         )
         .into());
     }
+    let recipients = args.recipient.iter().map(|text| Ok(parse_recipient(text)?.to_string()));
+    let recipients = recipients.collect::<anyhow::Result<_>>()?;
     let repository_text = text_of(&repository, &flags);
     let configured_repository = match same_place {
         Some(_) => Some(repository_text.clone()),
@@ -97,6 +106,7 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
         configured_repository,
         instance,
         repository,
+        recipients,
         config_file,
         config_exists,
         added,
@@ -185,7 +195,7 @@ fn default_repository(context: &Context) -> FlagValue {
 fn text_of(repository: &RepositoryConfig, flags: &[FlagValue]) -> String {
     match &repository.store {
         StoreConfig::Directory(directory) => directory.path.display().to_string(),
-        StoreConfig::S3(_) => {
+        _ => {
             let typed = flags.iter().find(|flag| flag.section == Section::Repository && flag.name == "url");
             typed.map_or_else(|| repository.store.describe(), |flag| flag.text.clone())
         }
@@ -213,9 +223,11 @@ pub(crate) fn observe(args: &InitArgs, place: &Place) -> anyhow::Result<(InitFac
         repository: place.repository_text.clone(),
         repository_directory: match &place.repository.store {
             StoreConfig::Directory(directory) => Some(resolved(&directory.path)),
-            StoreConfig::S3(_) => None,
+            _ => None,
         },
         key_file: place.repository.key_file.clone(),
+        key_command: place.repository.key_command.is_some(),
+        recipients: place.recipients.clone(),
         restart: args.restart,
         replace_archive_command: args.replace_archive_command,
     };
@@ -253,7 +265,7 @@ fn repository_state(config: &RepositoryConfig, key_exists: bool) -> anyhow::Resu
         }
         Err(error) => return Err(error.into()),
     };
-    let unlock = match key_exists {
+    let unlock = match key_exists || config.key_command.is_some() {
         true => repository::unlock(config),
         false => pgproof_repo::Unlock::Nothing,
     };

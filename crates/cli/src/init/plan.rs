@@ -46,10 +46,14 @@ pub(crate) enum RepositoryState {
 pub(crate) struct InitOptions {
     /// As it will be written: a path or a URL.
     pub(crate) repository: String,
-    /// The directory, resolved as far as it exists; none for S3.
+    /// The directory, resolved as far as it exists; none in object storage.
     pub(crate) repository_directory: Option<PathBuf>,
     /// None without encryption.
     pub(crate) key_file: Option<PathBuf>,
+    /// Whether a key command wraps the key.
+    pub(crate) key_command: bool,
+    /// Who else is to open a new repository.
+    pub(crate) recipients: Vec<String>,
     pub(crate) restart: bool,
     pub(crate) replace_archive_command: bool,
 }
@@ -61,7 +65,12 @@ pub(crate) enum Step {
     /// Make the key that opens the repository.
     MakeKey { path: PathBuf },
     /// Make the repository.
-    CreateRepository { place: String, encrypted: bool },
+    CreateRepository {
+        place: String,
+        encrypted: bool,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        recipients: Vec<String>,
+    },
     /// Write `pgproof.toml`.
     WriteConfig { path: PathBuf },
     /// Add a repository to `pgproof.toml`.
@@ -92,6 +101,7 @@ const ARCHIVE_TIMEOUT: &str = "60s";
 pub(crate) fn plan(facts: &InitFacts, options: &InitOptions) -> Result<InitPlan, Refused> {
     refuse_inside(facts, options)?;
     refuse_other_configuration(facts, options)?;
+    refuse_recipients(facts, options)?;
     let mut plan = InitPlan { steps: Vec::new(), already: Vec::new(), restart_needed: Vec::new() };
     plan_repository(facts, options, &mut plan);
     plan_config(facts, &mut plan);
@@ -144,6 +154,18 @@ fn refuse_other_configuration(facts: &InitFacts, options: &InitOptions) -> Resul
     }
 }
 
+/// A repository that is there has its recipients; changing them is not what `init` is asked for every day.
+fn refuse_recipients(facts: &InitFacts, options: &InitOptions) -> Result<(), Refused> {
+    if facts.repository == RepositoryState::Absent || options.recipients.is_empty() {
+        return Ok(());
+    }
+    Err(Refused::new(
+        "repository-exists",
+        format!("the repository {} is there already, and --recipient is for a new one", options.repository),
+        "`pgproof key add --recipient ...` lets others open it",
+    ))
+}
+
 fn plan_repository(facts: &InitFacts, options: &InitOptions, plan: &mut InitPlan) {
     let place = options.repository.clone();
     match &options.key_file {
@@ -154,7 +176,9 @@ fn plan_repository(facts: &InitFacts, options: &InitOptions, plan: &mut InitPlan
     match facts.repository {
         RepositoryState::Open => plan.already.push(format!("the repository {place} is there, and opens")),
         RepositoryState::Absent => {
-            plan.steps.push(Step::CreateRepository { place, encrypted: options.key_file.is_some() });
+            let encrypted = options.key_file.is_some() || options.key_command;
+            let recipients = options.recipients.clone();
+            plan.steps.push(Step::CreateRepository { place, encrypted, recipients });
         }
     }
 }
@@ -268,6 +292,8 @@ mod tests {
             repository: "/backup".into(),
             repository_directory: Some("/backup".into()),
             key_file: Some("/etc/pgproof/main.key".into()),
+            key_command: false,
+            recipients: Vec::new(),
             restart: false,
             replace_archive_command: false,
         };
@@ -381,6 +407,19 @@ mod tests {
                 {"step":"set","name":"archive_command","value":"\"/usr/bin/pgproof\" --config \"/etc/pgproof/pgproof.toml\" archive push \"%p\"","before":"(disabled)"}
                 {"step":"set","name":"archive_timeout","value":"60s","before":"0"}
                 {"step":"restart","because":["archive_mode","wal_level"]}
+            "#]],
+        );
+    }
+
+    #[test]
+    fn further_recipients_are_for_a_new_repository_only() {
+        check(
+            |facts, options| {
+                facts.repository = RepositoryState::Open;
+                options.recipients = vec!["age1offline".into()];
+            },
+            expect![[r#"
+                refused: the repository /backup is there already, and --recipient is for a new one
             "#]],
         );
     }

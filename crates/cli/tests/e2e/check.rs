@@ -18,6 +18,7 @@ fn a_set_up_server_lacks_only_a_backup() -> Result<()> {
     expect![[r#"
         warning [same-disk] the repository is on the same file system as the server
         warning [no-backup] there is no backup yet
+        info [key-single] one key alone opens the repository
         info [retention-unset] no retention is configured
               [retention]
     "#]]

@@ -12,7 +12,7 @@ fn output(arguments: &[&str]) -> Result<(i32, String, String)> {
 
 #[test]
 fn every_command_explains_itself() -> Result<()> {
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 27] = [
         &[],
         &["init"],
         &["check"],
@@ -21,7 +21,16 @@ fn every_command_explains_itself() -> Result<()> {
         &["archive", "push"],
         &["archive", "get"],
         &["archive", "status"],
+        &["archive", "run"],
+        &["archive", "receive"],
         &["restore"],
+        &["extract"],
+        &["dump"],
+        &["load"],
+        &["copy"],
+        &["repair"],
+        &["key"],
+        &["key", "rotate"],
         &["list"],
         &["show"],
         &["verify"],

@@ -22,24 +22,52 @@ const ROUNDS: usize = 2;
 const CLIENTS: usize = 4;
 
 /// A receiver that ends with its test.
-struct Receiver {
+pub(crate) struct Receiver {
     child: Child,
     log: PathBuf,
+    spool: String,
 }
 
 impl Receiver {
-    fn start(scene: &Scene, spool: &str) -> Result<Self> {
+    pub(crate) fn start(scene: &Scene, spool: &str) -> Result<Self> {
         let log = scene.new_place("receive.log");
         let said = fs::File::options().create(true).append(true).open(&log)?;
         let mut command = scene.command(&["archive", "receive", "--spool", spool, "--verbose"]);
         let child = command.stdout(Stdio::null()).stderr(said).spawn()?;
-        let receiver = Self { child, log };
+        let receiver = Self { child, log, spool: spool.to_owned() };
         wait::until_true("the receiver to stream", || {
             let streams = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'pgproof' AND state = 'streaming'";
             Ok(scene.server.value(streams)? == "1")
         })
         .with_context(|| fs::read_to_string(&receiver.log).unwrap_or_default())?;
         Ok(receiver)
+    }
+
+    /// Lets commits wait for it from now on.
+    pub(crate) fn make_synchronous(&self, scene: &Scene) -> Result<()> {
+        scene.server.sql("ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (pgproof)'")?;
+        scene.server.reload()?;
+        wait::until_true("the receiver to be synchronous", || {
+            let state = "SELECT coalesce(max(sync_state), 'none') FROM pg_stat_replication WHERE application_name = 'pgproof'";
+            Ok(scene.server.value(state)? == "sync")
+        })
+    }
+
+    /// Restores from repository and spool, and gives the server that runs then.
+    pub(crate) fn restored(&self, scene: &Scene, name: &str) -> Result<Postgres> {
+        let place = scene.new_place(name);
+        let (into, port) = (place.display().to_string(), free_port()?);
+        let port_text = port.to_string();
+        let target = ["restore", "--pgdata", &into, "--spool", &self.spool, "--start", "--port", &port_text];
+        let ran = scene.pgproof(&target)?;
+        // From here on the started server ends with this test, whatever becomes of it.
+        let restored = scene.server.copy_started_at(&place, port)?;
+        ran.succeeded()?;
+        Ok(restored)
+    }
+
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::KILL).map(drop)
     }
 
     fn signal(&mut self, signal: Signal) -> Result<std::process::ExitStatus> {
@@ -56,36 +84,6 @@ impl Drop for Receiver {
     }
 }
 
-fn synchronous(scene: &Scene) -> Result<()> {
-    scene.server.sql("ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (pgproof)'")?;
-    scene.server.reload()?;
-    wait::until_true("the receiver to be synchronous", || {
-        let state = "SELECT coalesce(max(sync_state), 'none') FROM pg_stat_replication WHERE application_name = 'pgproof'";
-        Ok(scene.server.value(state)? == "sync")
-    })
-}
-
-/// Restores from repository and spool, and gives the server that runs then.
-fn restored(scene: &Scene, name: &str, spool: &str) -> Result<Postgres> {
-    let place = scene.new_place(name);
-    let into = place.display().to_string();
-    let port = free_port()?;
-    let ran = scene.pgproof(&[
-        "restore",
-        "--pgdata",
-        &into,
-        "--spool",
-        spool,
-        "--start",
-        "--port",
-        &port.to_string(),
-    ])?;
-    // From here on the started server ends with this test, whatever becomes of it.
-    let restored = scene.server.copy_started_at(&place, port)?;
-    ran.succeeded()?;
-    Ok(restored)
-}
-
 #[test]
 fn no_acknowledged_commit_is_lost_with_the_servers_disk() -> Result<()> {
     let rounds = env::var("PGPROOF_ROUNDS").ok().map_or(Ok(ROUNDS), |text| text.parse())?;
@@ -98,7 +96,7 @@ fn no_acknowledged_commit_is_lost_with_the_servers_disk() -> Result<()> {
         scene.pgproof(&["backup"])?.succeeded()?;
         let spool = server.dir("spool")?.display().to_string();
         let mut receiver = Receiver::start(&scene, &spool)?;
-        synchronous(&scene)?;
+        receiver.make_synchronous(&scene)?;
         let acknowledged = Mutex::new([0; CLIENTS]);
         thread::scope(|scope| -> Result<()> {
             for client in 0..CLIENTS {
@@ -122,14 +120,14 @@ fn no_acknowledged_commit_is_lost_with_the_servers_disk() -> Result<()> {
         })?;
         if round % 2 == 1 {
             // The receiver dies too: what it acknowledged is on its disk.
-            receiver.signal(Signal::KILL)?;
+            receiver.kill()?;
         } else {
             let status = receiver.signal(Signal::TERM)?;
             ensure!(status.success(), "{status}: {}", fs::read_to_string(&receiver.log)?);
         }
         let acknowledged = acknowledged.into_inner()?;
         ensure!(acknowledged.iter().all(|&id| id > 0), "too little was committed: {acknowledged:?}");
-        let copy = restored(&scene, "restored", &spool)?;
+        let copy = receiver.restored(&scene, "restored")?;
         for (client, last) in acknowledged.into_iter().enumerate() {
             let query = format!("SELECT count(*) FROM t WHERE client = {client} AND id <= {last}");
             assert_eq!(copy.value(&query)?, last.to_string(), "round {round}, client {client}");

@@ -20,7 +20,7 @@ fn a_server_is_backed_up_to_s3s_and_comes_back() -> Result<()> {
 
 fn there_and_back(store: &S3Server) -> Result<()> {
     let scene = Scene::new(safe_server())?;
-    configure(&scene, store)?;
+    configure_at(&scene, store, store.port())?;
     let data = scene.server.pgdata().display().to_string();
     scene.pgproof(&["init", "--yes", "--restart", "--pgdata", &data])?.succeeded()?;
     scene.server.load_pgbench(1)?;
@@ -44,18 +44,18 @@ fn there_and_back(store: &S3Server) -> Result<()> {
 }
 
 /// The credentials lie in the file, because the server's archiver has no other place to take them from.
-fn configure(scene: &Scene, store: &S3Server) -> Result<()> {
+/// The store's own port, or that of what stands before it.
+pub(crate) fn configure_at(scene: &Scene, store: &S3Server, port: u16) -> Result<()> {
     let bucket = store.config("main");
     let secret = bucket.secret_access_key.context("the test's store has a secret")?;
     let file = scene.config();
     let directory = file.parent().context("a file lies in a directory")?;
     scene.server.account().create_dir(directory)?;
     let text = format!(
-        "[instance]\npgdata = \"{}\"\n[repository.main]\nurl = \"s3://{}/main\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\n\
+        "[instance]\npgdata = \"{}\"\n[repository.main]\nurl = \"s3://{}/main\"\nendpoint = \"http://127.0.0.1:{port}\"\nrequest_timeout = \"5s\"\nretry_for = \"10s\"\nregion = \"us-east-1\"\n\
          access_key_id = \"{}\"\nsecret_access_key = \"{}\"\nallow_http = true\nkey_file = \"{}\"\n",
         scene.server.pgdata().display(),
         bucket.bucket,
-        bucket.endpoint.context("the test's store has an address")?,
         bucket.access_key_id.context("the test's store has a key")?,
         secret.reveal(),
         directory.join("main.key").display(),

@@ -50,7 +50,7 @@ fn a_busy_server_comes_back(version: MajorVersion) -> Result<()> {
 }
 
 /// Restores one backup, replays all WAL since, and compares.
-fn comes_back_from(scene: &Scene, backup: &str) -> Result<()> {
+pub(crate) fn comes_back_from(scene: &Scene, backup: &str) -> Result<()> {
     scene.server.archive_everything()?;
     let (place, port) = (scene.new_place(backup), free_port()?);
     let spaces = scene.new_place(&format!("{backup}-spaces")).display().to_string();
@@ -91,7 +91,7 @@ fn lines(dump: String) -> Vec<String> {
 }
 
 /// Does something while pgbench runs at full speed and a session does what breaks careless backups.
-fn while_busy<T: Send>(scene: &Scene, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn while_busy<T: Send>(scene: &Scene, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let server = &scene.server;
     let done = AtomicBool::new(false);
     let rounds = AtomicU32::new(0);

@@ -10,7 +10,7 @@ use crate::walset::BackupSpan;
 use crate::{ContentId, Result};
 use jiff::Timestamp;
 use pgproof_pg::{Lsn, TimelineId};
-use pgproof_store::ObjectMeta;
+use pgproof_store::{ObjectMeta, Version};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,6 +113,12 @@ impl CatalogBackup {
         self.summary.as_ref().is_some_and(|summary| summary.checksum_failures.is_empty())
     }
 
+    /// Whether its lease is that of a copy that will replace this version of the outcome.
+    fn is_copied_over(&self, outcome: &Version) -> bool {
+        let over = self.lease.as_ref().and_then(|(_, lease)| lease.over.as_deref());
+        over == Some(outcome.as_str())
+    }
+
     /// Timeline, position and time; what has none of these comes last, by the age of its objects.
     pub(super) fn order(&self) -> (bool, TimelineId, Lsn, Timestamp, BackupId) {
         match &self.summary {
@@ -210,6 +216,10 @@ fn state(
     match outcome {
         Ok(None) => Ok(unfinished(found, backup, at, times)),
         Ok(Some(outcome)) => match outcome.value {
+            // A copy is being made anew in its place, unless that was revoked in its turn.
+            Outcome::Revoked { .. } if backup.is_copied_over(&outcome.meta.version) => {
+                Ok(unfinished(found, backup, at, times))
+            }
             Outcome::Revoked { why, .. } => Ok(BackupState::Revoked { why }),
             Outcome::Published { manifest_bytes, manifest_identity, .. } => {
                 backup.manifest = Some((manifest_bytes, manifest_identity));
@@ -253,7 +263,7 @@ fn published(repository: &Repository, found: &Found, backup: &mut CatalogBackup)
             false => BackupState::Damaged { what: "its manifest is missing".to_owned() },
         });
     }
-    let manifest = match Manifest::open(repository, found.backup.lineage().system(), &backup.id) {
+    let manifest = match Manifest::open(repository, found.backup.lineage(), &backup.id) {
         Ok(manifest) => manifest,
         Err(error) if error.is_unreadable() => return Ok(BackupState::Damaged { what: error.to_string() }),
         Err(error) => return Err(error),

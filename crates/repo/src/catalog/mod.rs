@@ -15,7 +15,7 @@ pub use backup::{BackupSizes, BackupState, CatalogBackup, Lapse};
 pub use pin::{pin, unpin};
 pub use wal::{WalListing, WalObject, list_wal};
 
-use crate::layout::{BackupId, Lineage, PackNumber};
+use crate::layout::{BackupId, Content, Lineage, PackNumber};
 use crate::lease::{LeaseTimes, ReaderRecord};
 use crate::record::{self, Stored};
 use crate::repository::Repository;
@@ -85,13 +85,32 @@ pub struct LineageCatalog {
     pub strays: Vec<ObjectMeta>,
 }
 
-/// The lineages of a repository, by system identifier.
+/// The lineages of clusters of a repository, by system identifier. Those of dumps are [`dump_lineages`].
 ///
 /// # Errors
 /// [`Error::Store`].
 pub fn lineages(repository: &Repository) -> Result<Vec<Lineage>> {
+    Ok(all_lineages(repository)?
+        .into_iter()
+        .filter(|lineage| lineage.content() == Content::Cluster)
+        .collect())
+}
+
+/// The lineages of dumps of a repository, by system identifier.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn dump_lineages(repository: &Repository) -> Result<Vec<Lineage>> {
+    Ok(all_lineages(repository)?.into_iter().filter(|lineage| lineage.content() == Content::Dumps).collect())
+}
+
+/// Both kinds of lineages: for what is done to objects whatever is in them.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn all_lineages(repository: &Repository) -> Result<Vec<Lineage>> {
     let dirs = repository.store().list_dirs(None).map_err(Error::store("list the lineages"))?;
-    Ok(dirs.iter().filter_map(|name| name.parse().ok()).map(Lineage::new).collect())
+    Ok(dirs.iter().filter_map(|name| Lineage::of_dir(name)).collect())
 }
 
 impl LineageCatalog {
@@ -165,9 +184,15 @@ impl LineageCatalog {
         packs + manifests + self.wal.as_ref().map_or(0, |wal| wal.stored_bytes())
     }
 
-    /// The newest unpublished backup whose writer is dead: what it wrote can be used again.
+    /// The newest unpublished backup whose writer is dead: what it wrote can be used again. A copy is none of these: only its source
+    /// knows how it goes on.
     pub fn resumable(&self) -> Option<&CatalogBackup> {
-        let lapsed = |backup: &&CatalogBackup| matches!(backup.state, BackupState::Interrupted { .. });
+        let is_copy = |backup: &CatalogBackup| {
+            backup.lease.as_ref().is_some_and(|(_, lease)| lease.copied_from.is_some())
+        };
+        let lapsed = |backup: &&CatalogBackup| {
+            matches!(backup.state, BackupState::Interrupted { .. }) && !is_copy(backup)
+        };
         self.backups.iter().filter(lapsed).max_by_key(|backup| backup.touched)
     }
 }

@@ -8,6 +8,7 @@
 //! The second look is what makes it safe: readers and writers put their lease first and look for the mark then; here the mark
 //! comes first and the look at the leases then. One of the two sees the other.
 
+mod lock;
 mod plan;
 mod run;
 #[cfg(test)]
@@ -30,8 +31,24 @@ pub struct ExpireOptions {
     pub sweep_after: Duration,
     /// How old a revocation must be, by the store's clock, before its record is removed: a writer that was stopped for so long must be gone.
     pub tombstone_after: Duration,
+    /// How long the store locks every object that is written once; none where it does not.
+    pub locked_for: Option<Duration>,
     /// When leases count as dead.
     pub times: LeaseTimes,
+}
+
+/// How old leases and marks must be in a store that lacks conditional writes. There a writer that was stopped can publish what was
+/// revoked, so that only the time in which it would have been noticed protects.
+const AGE_MIN: Duration = Duration::from_secs(24 * 3600);
+
+impl ExpireOptions {
+    /// The rule for stores that lack conditional writes: a minimum age.
+    #[must_use]
+    pub fn with_minimum_age(mut self) -> Self {
+        self.sweep_after = self.sweep_after.max(AGE_MIN);
+        self.times.timeout = self.times.timeout.max(AGE_MIN);
+        self
+    }
 }
 
 impl Default for ExpireOptions {
@@ -40,6 +57,7 @@ impl Default for ExpireOptions {
             policy: RetentionPolicy::default(),
             sweep_after: Duration::from_secs(3600),
             tombstone_after: Duration::from_secs(30 * 24 * 3600),
+            locked_for: None,
             times: LeaseTimes::default(),
         }
     }

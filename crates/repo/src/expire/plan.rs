@@ -1,8 +1,9 @@
 //! What one run may do, decided from one catalog. Pure.
 
-use super::ExpireOptions;
+use super::{ExpireOptions, lock};
 use crate::catalog::{BackupState, CatalogBackup, Lapse, LineageCatalog, PackObject};
-use crate::layout::{BackupId, PackNumber};
+use crate::layout::{BackupId, Content, PackNumber};
+use crate::manifest::summary::DumpSelection;
 use crate::retention::{
     BackupFacts, LineageFacts, LineagePlan, WalKeep, WalNeed, WalPlan, plan_lineage, wal_needs, wal_plan,
 };
@@ -11,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use pgproof_base::Bytes;
 use pgproof_pg::SystemIdentifier;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// An unfinished backup whose writer is dead, to be declared void.
@@ -50,6 +51,8 @@ pub struct Waiting {
 pub struct ExpirePlan {
     /// The lineage.
     pub system: SystemIdentifier,
+    /// Whether it holds backups of the cluster or dumps.
+    pub content: Content,
     /// The store's clock when the facts were taken.
     pub at: Timestamp,
     /// Which backups stay and which go, with the reasons.
@@ -97,7 +100,7 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
         backups: catalog.published().filter_map(|backup| facts(backup, &holds)).collect(),
         superseded,
     };
-    let retention = plan_lineage(&options.policy, &facts, catalog.at);
+    let retention = plan_retention(catalog, options, &facts);
     let (sweep, waiting) = sweeps(catalog, options, &holds);
     let revoke = revocations(catalog);
     let mark = marks(catalog, &retention);
@@ -106,14 +109,24 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
         backup.state == BackupState::Published && backup.pin.is_some() && backup.marked.is_some()
     };
     let unmark = catalog.backups.iter().filter(pinned).map(|backup| backup.id).collect();
-    let (packs, packs_kept) = packs(catalog, &gone, &revoke);
+    let (mut packs, mut packs_kept) = packs(catalog, &gone, &revoke, &holds);
+    let locked = |pack: &PackObject| lock::holds(pack.stored, catalog.at, options.locked_for);
+    if let Some(free) = packs.iter().filter_map(locked).max() {
+        packs_kept = Some(format!("object lock holds packs that nothing uses, some of them until {free}"));
+        packs.retain(|pack| locked(pack).is_none());
+    }
     let drops_lineage = drops_lineage(catalog, options, &gone, &holds);
-    let wal = match drops_lineage {
+    let mut wal = match drops_lineage {
         true => all_wal(catalog),
         false => plan_wal(catalog, options, &facts, &gone),
     };
+    let wanted = wal.remove.clone();
+    lock::wal(catalog, &mut wal, options.locked_for);
+    // A lineage goes as a whole, once nothing of it is locked.
+    let drops_lineage = drops_lineage && packs_kept.is_none() && wal.remove == wanted;
     ExpirePlan {
         system: catalog.system(),
+        content: catalog.lineage.content(),
         at: catalog.at,
         retention,
         revoke,
@@ -127,6 +140,30 @@ pub fn plan_expire(catalog: &LineageCatalog, options: &ExpireOptions, superseded
         wal,
         drops_lineage,
     }
+}
+
+/// Dumps of different selections are judged apart: whoever dumps one table every hour still wants the newest dump of everything.
+fn plan_retention(catalog: &LineageCatalog, options: &ExpireOptions, facts: &LineageFacts) -> LineagePlan {
+    if catalog.lineage.content() == Content::Cluster {
+        return plan_lineage(&options.policy, facts, catalog.at);
+    }
+    let mut selections: BTreeMap<DumpSelection, Vec<BackupFacts>> = BTreeMap::new();
+    for dump in &facts.backups {
+        let summary = catalog.backup(dump.backup).and_then(|backup| backup.summary.as_ref());
+        let selection = summary.and_then(|summary| summary.dump.as_ref()).map(|dump| dump.selection.clone());
+        selections.entry(selection.unwrap_or_default()).or_default().push(dump.clone());
+    }
+    let mut plan =
+        LineagePlan { system: facts.system, keep: Vec::new(), remove: Vec::new(), notes: Vec::new() };
+    for backups in selections.into_values() {
+        let facts = LineageFacts { backups, ..facts.clone() };
+        let mut one = plan_lineage(&options.policy, &facts, catalog.at);
+        plan.keep.append(&mut one.keep);
+        plan.remove.append(&mut one.remove);
+        one.notes.retain(|note| !plan.notes.contains(note));
+        plan.notes.append(&mut one.notes);
+    }
+    plan
 }
 
 /// Backups that live leases name.
@@ -205,12 +242,17 @@ fn older_than(at: Timestamp, since: Timestamp, age: Duration) -> bool {
 
 fn sweeps(catalog: &LineageCatalog, options: &ExpireOptions, holds: &Holds) -> (Vec<Sweep>, Vec<Waiting>) {
     let (mut sweep, mut waiting) = (Vec::new(), Vec::new());
+    let locked = |backup: &CatalogBackup| lock::backup(catalog, backup, options.locked_for);
     for backup in &catalog.backups {
         let id = backup.id;
         match &backup.state {
             BackupState::Revoked { why } => {
                 let decided = backup.decided.unwrap_or(catalog.at);
                 let keeps_tombstone = !older_than(catalog.at, decided, options.tombstone_after);
+                if let Some(free) = locked(backup).filter(|_| !keeps_tombstone) {
+                    waiting.push(wait_for_lock(id, free));
+                    continue;
+                }
                 let is_bare = backup.lease.is_none() && backup.sizes.manifest == 0;
                 let has_packs = catalog.packs.iter().any(|pack| pack.backup == id);
                 if !(keeps_tombstone && is_bare && !has_packs) {
@@ -225,7 +267,9 @@ fn sweeps(catalog: &LineageCatalog, options: &ExpireOptions, holds: &Holds) -> (
                 if backup.pin.is_some() && backup.state == BackupState::Published {
                     continue;
                 }
-                if due && !held {
+                if let Some(free) = locked(backup).filter(|_| due && !held) {
+                    waiting.push(wait_for_lock(id, free));
+                } else if due && !held {
                     sweep.push(Sweep { backup: id, why: mark.why.clone(), keeps_tombstone: false });
                 } else {
                     waiting.push(wait(id, *marked, options, held));
@@ -246,11 +290,16 @@ fn wait(backup: BackupId, marked: Timestamp, options: &ExpireOptions, held: bool
     Waiting { backup, from: from.ok().filter(|_| !held), why: why.to_owned() }
 }
 
+fn wait_for_lock(backup: BackupId, free: Timestamp) -> Waiting {
+    Waiting { backup, from: Some(free), why: "object lock holds its objects".to_owned() }
+}
+
 /// Packs that nothing refers to once the swept backups are gone. Without knowing every manifest nobody can say which those are.
 fn packs(
     catalog: &LineageCatalog,
     gone: &BTreeSet<BackupId>,
     revoke: &[Revocation],
+    holds: &Holds,
 ) -> (Vec<PackObject>, Option<String>) {
     let unreadable = |backup: &&CatalogBackup| {
         matches!(backup.state, BackupState::Damaged { .. })
@@ -269,7 +318,10 @@ fn packs(
     let own: BTreeSet<BackupId> = staying()
         .filter(|backup| {
             // What an unfinished backup wrote is its own; of one that is revoked in this run the next run removes it.
-            is_unfinished_and_live(backup) || revoke.iter().any(|revoked| revoked.backup == backup.id)
+            // What a repair wrote is not referred to before the manifest is.
+            is_unfinished_and_live(backup)
+                || holds.read.contains(&backup.id)
+                || revoke.iter().any(|revoked| revoked.backup == backup.id)
         })
         .map(|backup| backup.id)
         .collect();

@@ -111,7 +111,17 @@ fn revoke(
             by: Holder::this_process(),
             why: revocation.why.clone(),
         };
-        match record::write(repository, &backup.outcome(), &outcome, PutMode::IfAbsent) {
+        // A copy that is made over an earlier revocation waits for just that version of it: a new one takes its place away.
+        let mode = match record::read::<Outcome>(repository, &backup.outcome()) {
+            Ok(None) => PutMode::IfAbsent,
+            Ok(Some(found)) if matches!(found.value, Outcome::Revoked { .. }) => {
+                PutMode::IfMatch(found.meta.version)
+            }
+            Ok(Some(_)) => continue,
+            Err(error) if error.is_unreadable() => continue,
+            Err(error) => return Err(error),
+        };
+        match record::write(repository, &backup.outcome(), &outcome, mode) {
             Ok(_) => revoked.push(revocation.backup),
             Err(error) if error.is_conflict() => {}
             Err(error) => return Err(error),

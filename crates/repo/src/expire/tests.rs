@@ -92,6 +92,45 @@ fn nothing_is_removed_before_its_mark_is_old_enough() {
 }
 
 #[test]
+fn without_conditional_writes_a_day_must_pass_before_anything_goes() {
+    let (store, repository) = place();
+    let [first, second, _] = chain(&repository);
+    let options = keep_last(1).with_minimum_age();
+    drop(begin(&repository, &Spec::at(11)).unwrap());
+    store.advance_clock(Duration::from_secs(3601));
+    let report = expire(&repository, &options);
+    assert_eq!((report.revoked.len(), report.swept.len()), (0, 0));
+    store.advance_clock(Duration::from_secs(24 * 3600));
+    let report = expire(&repository, &options);
+    assert_eq!((report.revoked.len(), &report.swept[..2]), (1, &[first, second][..]));
+    assert_clean(&repository);
+}
+
+#[test]
+fn what_is_locked_waits_until_the_lock_ends_and_goes_then() {
+    let (store, repository) = place();
+    let [first, second, third] = chain(&repository);
+    let week = Duration::from_secs(7 * 24 * 3600);
+    let options = ExpireOptions { locked_for: Some(week), ..keep_last(1) };
+    let report = expire(&repository, &options);
+    assert_eq!((report.marked.len(), report.swept.len()), (2, 0));
+    assert_eq!((report.packs, report.segments), (0, 0));
+    let until = catalog(&repository).at.checked_add(jiff::SignedDuration::try_from(week).unwrap()).unwrap();
+    for waiting in &report.plan.waiting {
+        assert!(waiting.from.is_some_and(|from| from <= until), "{waiting:?}");
+        assert_eq!(waiting.why, "object lock holds its objects");
+    }
+    assert!(report.plan.wal.note.is_some_and(|note| note.contains("object lock holds WAL")));
+    assert_eq!(backups(&repository), [first, second, third]);
+    assert_clean(&repository);
+    store.advance_clock(week);
+    let report = expire(&repository, &options);
+    assert_eq!(report.swept, [first, second]);
+    assert_eq!(segments(&repository), [10, 11, 12]);
+    assert_clean(&repository);
+}
+
+#[test]
 fn a_running_backup_keeps_its_base_its_packs_and_its_wal() {
     let (store, repository) = place();
     let [_, _, third] = chain(&repository);

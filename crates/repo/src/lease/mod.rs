@@ -17,6 +17,7 @@ mod writer;
 pub use holder::Holder;
 pub use reader::{ReaderClaim, ReaderLease, ReaderRecord};
 pub use record::{ExpiredMark, Outcome, PinRecord, WalNeeded, WriterRecord};
+pub(crate) use writer::Ground;
 pub use writer::{WriterClaim, WriterLease};
 
 use jiff::{SignedDuration, Timestamp};

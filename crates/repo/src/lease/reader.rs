@@ -7,7 +7,7 @@ use crate::repository::Repository;
 use crate::seal::random_bytes;
 use crate::{BackupId, ContentId, Error, Lineage, Result};
 use jiff::Timestamp;
-use pgproof_store::PutMode;
+use pgproof_store::{ObjectPath, PutMode};
 use serde::{Deserialize, Serialize};
 
 /// The record `reader/<id>`.
@@ -62,6 +62,22 @@ impl ReaderLease {
         claim: ReaderClaim,
         times: LeaseTimes,
     ) -> Result<Self> {
+        let backups = claim.backups.clone();
+        let lease = Self::announce(repository, lineage, claim, times)?;
+        backups.iter().try_for_each(|&backup| check_usable(repository, lineage.backup(backup)))?;
+        Ok(lease)
+    }
+
+    /// Announces reading of backups that may be damaged: that they are there is not looked at. For repair.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(crate) fn announce(
+        repository: &Repository,
+        lineage: Lineage,
+        claim: ReaderClaim,
+        times: LeaseTimes,
+    ) -> Result<Self> {
         let token = ContentId(random_bytes());
         let path = lineage.reader(&token.to_string())?;
         let record = ReaderRecord {
@@ -69,13 +85,16 @@ impl ReaderLease {
             token,
             kind: claim.kind,
             began: Timestamp::now(),
-            backups: claim.backups.clone(),
+            backups: claim.backups,
             wal: claim.wal,
         };
         let beat = Beat::start(repository, path, record, PutMode::IfAbsent, times.renew_every)?;
-        let lease = Self { repository: repository.clone(), beat };
-        claim.backups.iter().try_for_each(|&backup| check_usable(repository, lineage.backup(backup)))?;
-        Ok(lease)
+        Ok(Self { repository: repository.clone(), beat })
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &ObjectPath {
+        self.beat.path()
     }
 
     /// Whether the lease is still this reader's, as far as is known. A reader that finds it lost may meet missing objects.

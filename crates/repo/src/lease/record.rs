@@ -30,6 +30,12 @@ pub struct WriterRecord {
     pub bases: Vec<BackupId>,
     /// WAL that must stay.
     pub wal: Option<WalNeeded>,
+    /// The repository that the backup is copied from, and its manifest there; nobody but a copy from just there goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<String>,
+    /// Version of the revocation that publishing will replace: a copy that was revoked can be made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<String>,
 }
 
 /// The record `outcome`: what a backup came to. Whoever writes it first decides.

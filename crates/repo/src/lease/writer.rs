@@ -8,7 +8,7 @@ use crate::repository::Repository;
 use crate::seal::random_bytes;
 use crate::{BackupId, BackupObjects, ContentId, Error, Result};
 use jiff::Timestamp;
-use pgproof_store::PutMode;
+use pgproof_store::{PutMode, Version};
 
 /// What a backup needs others to leave alone.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +27,17 @@ pub struct WriterLease {
     repository: Repository,
     objects: BackupObjects,
     beat: Beat<WriterRecord>,
+    /// The revocation that publishing replaces.
+    over: Option<Version>,
+}
+
+/// What a copy finds where it is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Nothing of this copy.
+    Fresh,
+    /// What an interrupted copy wrote; its lease has protected it up to now.
+    Resumed,
 }
 
 impl Renewable for WriterRecord {
@@ -89,22 +100,95 @@ impl WriterLease {
         mode: PutMode,
         times: LeaseTimes,
     ) -> Result<Self> {
-        let record = WriterRecord {
-            holder: Holder::this_process(),
-            token: ContentId(random_bytes()),
-            kind: claim.kind,
-            began: Timestamp::now(),
-            bases: claim.bases,
-            wal: claim.wal,
-        };
+        let record = new_record(claim);
         let bases = record.bases.clone();
         let beat = Beat::start(repository, objects.lease(), record, mode, times.renew_every)?;
-        let lease = Self { repository: repository.clone(), objects, beat };
+        let lease = Self { repository: repository.clone(), objects, beat, over: None };
         if let Err(error) = lease.check_bases(&bases) {
             lease.abandon("a backup that it was to build on is gone")?;
             return Err(error);
         }
         Ok(lease)
+    }
+
+    /// Begins to copy a published backup of another repository under its own name, or goes on with an interrupted copy of it.
+    ///
+    /// A name that was revoked here, as that of an interrupted copy is in the end, can be used again once nothing else is left of it.
+    /// The revocation stays until publication replaces exactly it: so whoever was stopped for hours finds another version, and fails.
+    ///
+    /// # Errors
+    /// [`Error::LeaseHeld`] while somebody else may be copying it; [`Error::BackupGone`] when it came to an end here, when what is left
+    /// of it was not removed yet, and when a base is gone.
+    pub(crate) fn copy(
+        repository: &Repository,
+        objects: BackupObjects,
+        claim: WriterClaim,
+        copied_from: String,
+        times: LeaseTimes,
+    ) -> Result<(Self, Ground)> {
+        let gone = |why: &str| Error::BackupGone { backup: objects.id(), why: why.to_owned() };
+        let over = revocation(repository, objects)?;
+        let found = record::read::<WriterRecord>(repository, &objects.lease())?;
+        let mode = match &found {
+            None => PutMode::IfAbsent,
+            Some(lease) => {
+                let now = repository.store().now().map_err(Error::store("ask for the time"))?;
+                let live = times.is_live(lease.meta.modified, now);
+                if live && lease.value.holder.seen_from_here() != Seen::Dead {
+                    return Err(Error::LeaseHeld {
+                        backup: objects.id(),
+                        holder: lease.value.holder.clone(),
+                    });
+                }
+                let is_this = lease.value.copied_from.as_ref() == Some(&copied_from)
+                    && lease.value.over.as_deref() == over.as_ref().map(Version::as_str);
+                if !is_this {
+                    return Err(gone(LEFT));
+                }
+                PutMode::IfMatch(lease.meta.version.clone())
+            }
+        };
+        let ground = if found.is_some() { Ground::Resumed } else { Ground::Fresh };
+        let record = WriterRecord {
+            copied_from: Some(copied_from),
+            over: over.as_ref().map(|version| version.as_str().to_owned()),
+            ..new_record(claim)
+        };
+        let bases = record.bases.clone();
+        let beat = Beat::start(repository, objects.lease(), record, mode, times.renew_every)?;
+        let lease = Self { repository: repository.clone(), objects, beat, over };
+        match lease.stands_on(ground, &bases) {
+            Ok(()) => Ok((lease, ground)),
+            Err(error) => {
+                lease.withdraw(ground);
+                Err(error)
+            }
+        }
+    }
+
+    /// What a copy looks at after its lease was put, while expiry looks at leases before it removes anything.
+    fn stands_on(&self, ground: Ground, bases: &[BackupId]) -> Result<()> {
+        let gone = |why: &str| Error::BackupGone { backup: self.objects.id(), why: why.to_owned() };
+        if revocation(&self.repository, self.objects)? != self.over {
+            return Err(gone("it came to its end meanwhile"));
+        }
+        if ground == Ground::Fresh && self.over.is_some() {
+            let left = self.repository.store().list(Some(&self.objects.dir()), None);
+            let left = left.map_err(Error::store("look for what is left of a revoked backup"))?;
+            let known = [self.objects.lease(), self.objects.outcome()];
+            if left.iter().any(|object| !known.contains(&object.path)) {
+                return Err(gone(LEFT));
+            }
+        }
+        self.check_bases(bases)
+    }
+
+    /// Leaves everything as it was found.
+    fn withdraw(mut self, ground: Ground) {
+        self.beat.stop();
+        if ground == Ground::Fresh {
+            self.let_go();
+        }
     }
 
     /// The backup.
@@ -141,9 +225,9 @@ impl WriterLease {
     /// [`Error::LeaseLost`], [`Error::Revoked`].
     pub fn check(&self) -> Result<()> {
         match record::read::<Outcome>(&self.repository, &self.objects.outcome())? {
-            Some(found) => Err(self.decided(found.value)),
-            None if self.beat.is_lost() => Err(Error::LeaseLost { object: self.beat.path().to_string() }),
-            None => Ok(()),
+            Some(found) if self.over.as_ref() != Some(&found.meta.version) => Err(self.decided(found.value)),
+            _ if self.beat.is_lost() => Err(Error::LeaseLost { object: self.beat.path().to_string() }),
+            _ => Ok(()),
         }
     }
 
@@ -186,7 +270,8 @@ impl WriterLease {
     }
 
     fn decide(&self, outcome: &Outcome) -> Result<()> {
-        match record::write(&self.repository, &self.objects.outcome(), outcome, PutMode::IfAbsent) {
+        let mode = self.over.clone().map_or(PutMode::IfAbsent, PutMode::IfMatch);
+        match record::write(&self.repository, &self.objects.outcome(), outcome, mode) {
             Ok(_) => Ok(()),
             Err(error) if error.is_conflict() => {
                 let found = record::read::<Outcome>(&self.repository, &self.objects.outcome())?;
@@ -216,6 +301,34 @@ impl WriterLease {
 
     fn check_bases(&self, bases: &[BackupId]) -> Result<()> {
         bases.iter().try_for_each(|&base| check_usable(&self.repository, self.objects.lineage().backup(base)))
+    }
+}
+
+/// Why a name cannot be copied to yet.
+const LEFT: &str = "it was given up here before, and what it left is still to be removed by `pgproof expire`";
+
+fn new_record(claim: WriterClaim) -> WriterRecord {
+    WriterRecord {
+        holder: Holder::this_process(),
+        token: ContentId(random_bytes()),
+        kind: claim.kind,
+        began: Timestamp::now(),
+        bases: claim.bases,
+        wal: claim.wal,
+        copied_from: None,
+        over: None,
+    }
+}
+
+/// The version of a backup's revocation; `None` while nothing is decided about it.
+fn revocation(repository: &Repository, objects: BackupObjects) -> Result<Option<Version>> {
+    match record::read::<Outcome>(repository, &objects.outcome())? {
+        None => Ok(None),
+        Some(found) if matches!(found.value, Outcome::Revoked { .. }) => Ok(Some(found.meta.version)),
+        Some(_) => {
+            let why = "it is published already".to_owned();
+            Err(Error::BackupGone { backup: objects.id(), why })
+        }
     }
 }
 

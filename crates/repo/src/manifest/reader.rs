@@ -9,13 +9,12 @@ use super::{
 use crate::codec::Decoder;
 use crate::error::Malformed;
 use crate::framing::HEADER_BYTES;
-use crate::layout::{BackupId, Lineage};
+use crate::layout::{BackupId, Content, Lineage};
 use crate::lru::Lru;
 use crate::parallel::lock;
 use crate::repository::Repository;
 use crate::seal::{ObjectKind, Salt, Sealer, Section};
 use crate::{Error, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::ObjectPath;
 use std::sync::{Arc, Mutex};
 
@@ -50,8 +49,9 @@ impl Manifest {
     ///
     /// # Errors
     /// [`Error::Missing`] when there is none, [`Error::Damaged`] when it is not what was written, [`Error::Store`].
-    pub fn open(repository: &Repository, system: SystemIdentifier, backup: &BackupId) -> Result<Self> {
-        let path = Lineage::new(system).backup(*backup).manifest();
+    pub fn open(repository: &Repository, lineage: impl Into<Lineage>, backup: &BackupId) -> Result<Self> {
+        let lineage = lineage.into();
+        let path = lineage.backup(*backup).manifest();
         let damaged = |malformed: Malformed| malformed.in_object(path.as_str());
         let store = repository.store();
         let (mut tail, size) = store.get_tail(&path, TAIL_BYTES).map_err(|source| {
@@ -75,8 +75,11 @@ impl Manifest {
         let index_start = tail.len() - TRAILER_BYTES - ends;
         let frames = &mut tail[index_start..index_start + ends];
         let (summary, index) = open_ends(frames, &trailer, &sealer).map_err(damaged_by(&path))?;
-        if summary.id != *backup || summary.system != system {
+        if summary.id != *backup || summary.system != lineage.system() {
             return Err(damaged(Malformed::new("its summary is that of another backup")));
+        }
+        if summary.dump.is_some() != (lineage.content() == Content::Dumps) {
+            return Err(damaged(Malformed::new("a dump and a backup of files lie in each other's place")));
         }
         // What was decrypted in place is of no more use; chunks before it are.
         tail.truncate(index_start);

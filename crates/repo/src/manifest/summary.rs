@@ -18,6 +18,8 @@ pub enum BackupKind {
     Full,
     /// It read what changed since another, whose packs it refers to. It restores alone all the same.
     Incremental,
+    /// It is what `pg_dump` wrote. No data directory can be restored from it.
+    Dump,
 }
 
 /// What a backup is.
@@ -57,6 +59,9 @@ pub struct BackupSummary {
     pub stopped: Timestamp,
     /// Whether it was taken from a standby.
     pub from_standby: bool,
+    /// Which server's files were read, and how.
+    #[serde(default)]
+    pub origin: Origin,
 
     /// Content of `backup_label`, as `pg_backup_stop` gave it.
     pub backup_label: String,
@@ -95,6 +100,122 @@ pub struct BackupSummary {
     /// What people noted. Means nothing to pgproof.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// What was dumped: present in a dump, and only there. LSNs and timeline are then the server's position when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump: Option<Box<DumpSummary>>,
+}
+
+/// Which part of a cluster a dump holds. Empty lists select everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DumpSelection {
+    /// Databases, by name.
+    pub databases: Vec<String>,
+    /// Schemas, as patterns of `pg_dump`.
+    pub schemas: Vec<String>,
+    /// Tables, as patterns of `pg_dump`.
+    pub tables: Vec<String>,
+}
+
+impl DumpSelection {
+    /// Whether nothing is left out.
+    pub fn is_everything(&self) -> bool {
+        self.databases.is_empty() && self.schemas.is_empty() && self.tables.is_empty()
+    }
+}
+
+/// What a dump holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpSummary {
+    /// What was asked for.
+    pub selection: DumpSelection,
+    /// Major version of the `pg_dump` that wrote it: only a `pg_restore` at least as new reads it.
+    pub program_version: u32,
+    /// The databases in it.
+    pub databases: Vec<DumpedDatabase>,
+    /// Whether roles and other globals are in it, and their passwords.
+    pub globals: DumpedGlobals,
+}
+
+/// How much of the globals a dump holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DumpedGlobals {
+    /// Roles with their password hashes, and tablespaces.
+    WithPasswords,
+    /// The same without password hashes, which the dumping role may not read.
+    WithoutPasswords,
+    /// A selection leaves them out.
+    None,
+}
+
+/// A database in a dump. Its files lie below `databases/<oid>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpedDatabase {
+    /// Its number in the dumped cluster.
+    pub oid: u32,
+    /// Its name.
+    pub name: String,
+    /// Bytes of the files that `pg_dump` wrote.
+    pub bytes: u64,
+    /// How many files.
+    pub files: u64,
+    /// Roles that something in it belongs to or is granted to.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// How it was made, for making it anew under another name.
+    pub properties: DatabaseProperties,
+}
+
+/// The options of a database: its columns of `pg_database`, and its rows of `pg_db_role_setting` for all roles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseProperties {
+    /// Its owner.
+    pub owner: String,
+    /// Name of its encoding.
+    pub encoding: String,
+    /// `datcollate`.
+    pub collate: String,
+    /// `datctype`.
+    pub ctype: String,
+    /// `datlocprovider`: `c` libc, `i` ICU, `b` builtin.
+    pub locale_provider: char,
+    /// The locale of ICU or of the builtin provider.
+    pub locale: Option<String>,
+    /// `daticurules`.
+    pub icu_rules: Option<String>,
+    /// Its tablespace.
+    pub tablespace: String,
+    /// `datconnlimit`.
+    pub connection_limit: i32,
+    /// `datallowconn`.
+    pub allows_connections: bool,
+    /// `datistemplate`.
+    pub is_template: bool,
+    /// Settings for everybody in it, as `name=value`.
+    pub settings: Vec<String>,
+}
+
+/// Which server's files a backup was read from. Another backup of the same origin may trust WAL to name what changed since.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Origin {
+    /// Taken by a version that did not note it.
+    #[default]
+    Unknown,
+    /// A data directory of the host that pgproof ran on.
+    Directory {
+        /// The host.
+        host: String,
+        /// The directory's inode.
+        inode: u64,
+        /// When the directory was made, in nanoseconds since 1970, where its file system tells.
+        born: Option<u64>,
+    },
+    /// A server that sent its files over the replication protocol.
+    Replication {
+        /// How it was reached.
+        server: String,
+    },
 }
 
 /// A tablespace with a place of its own.

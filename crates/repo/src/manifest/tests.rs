@@ -39,6 +39,7 @@ pub(crate) fn summary() -> BackupSummary {
         started: at,
         stopped: at,
         from_standby: false,
+        origin: Default::default(),
         backup_label: "START WAL LOCATION: 0/2000028\n".to_owned(),
         tablespace_map: None,
         tablespaces: Vec::new(),
@@ -61,6 +62,7 @@ pub(crate) fn summary() -> BackupSummary {
         tool_version: "0.1.0".to_owned(),
         host: "db1".to_owned(),
         labels: BTreeMap::new(),
+        dump: None,
     }
 }
 

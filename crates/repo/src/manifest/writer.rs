@@ -13,7 +13,6 @@ use crate::map::blocks_of;
 use crate::repository::Repository;
 use crate::seal::{ContentId, IdentityHasher, ObjectKind, Salt, Sealer, Section};
 use crate::{Error, Malformed, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::{ObjectPath, ObjectWriter, PutMode};
 
 /// A manifest that was written. What a backup's outcome says of it.
@@ -62,8 +61,8 @@ impl ManifestWriter {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub fn create(repository: &Repository, system: SystemIdentifier, backup: &BackupId) -> Result<Self> {
-        let path = Lineage::new(system).backup(*backup).manifest();
+    pub fn create(repository: &Repository, lineage: impl Into<Lineage>, backup: &BackupId) -> Result<Self> {
+        let path = lineage.into().backup(*backup).manifest();
         let object = repository.store().writer(&path).map_err(Error::store("begin a manifest"))?;
         let salt = Salt::random();
         let mut writer = Self {
@@ -156,7 +155,20 @@ impl ManifestWriter {
     /// # Errors
     /// [`Error::Refused`] when a map names a pack or an extent that `packs` does not hold, or the summary is too long; [`Error::Store`], and
     /// [`Error::is_conflict`] when there is a manifest of this backup.
-    pub fn finish(mut self, packs: &PackTable, summary: &BackupSummary) -> Result<ManifestInfo> {
+    pub fn finish(self, packs: &PackTable, summary: &BackupSummary) -> Result<ManifestInfo> {
+        self.finish_with(packs, summary, PutMode::IfAbsent)
+    }
+
+    /// As [`ManifestWriter::finish`], and with `IfMatch` in place of exactly the version that is known to be damaged.
+    ///
+    /// # Errors
+    /// As [`ManifestWriter::finish`].
+    pub(crate) fn finish_with(
+        mut self,
+        packs: &PackTable,
+        summary: &BackupSummary,
+        mode: PutMode,
+    ) -> Result<ManifestInfo> {
         self.close_chunk()?;
         let packs = packs.used(&self.live)?;
         let index = Index { packs, chunks: std::mem::take(&mut self.chunks) };
@@ -173,7 +185,7 @@ impl ManifestWriter {
         let trailer =
             Trailer { index_offset, index_stored, summary_offset, summary_stored, chunks, salt: self.salt };
         self.write(&trailer.bytes())?;
-        self.object.finish(PutMode::IfAbsent).map_err(Error::store("finish a manifest"))?;
+        self.object.finish(mode).map_err(Error::store("finish a manifest"))?;
         Ok(ManifestInfo { size: self.size, identity: self.hasher.finish(), packs: index.packs })
     }
 }

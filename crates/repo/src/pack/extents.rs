@@ -3,11 +3,11 @@
 use super::{EXTENT_BYTES_MAX, PackInfo, sealer};
 use crate::codec::Decoder;
 use crate::error::Malformed;
+use crate::layout::Lineage;
 use crate::map::{ExtentPlace, ExtentRef, PAGE_BYTES};
 use crate::repository::Repository;
 use crate::seal::{Sealer, Section};
 use crate::{Error, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::{ObjectPath, Store};
 use std::ops::ControlFlow;
 
@@ -26,7 +26,7 @@ pub(super) fn wrong_pages() -> Malformed {
 #[derive(Debug)]
 pub struct ExtentReader {
     repository: Repository,
-    system: SystemIdentifier,
+    lineage: Lineage,
     decoder: Decoder,
     buffer: Vec<u8>,
     /// The pack read last. Restores go pack by pack; deriving a key anew for a random read is far below the read itself.
@@ -41,13 +41,14 @@ struct OpenPack {
 }
 
 impl ExtentReader {
-    /// Prepares to read from the packs of one system identifier.
+    /// Prepares to read from the packs of one lineage.
     ///
     /// # Errors
     /// [`Error::Codec`].
-    pub fn new(repository: &Repository, system: SystemIdentifier) -> Result<Self> {
+    pub fn new(repository: &Repository, lineage: impl Into<Lineage>) -> Result<Self> {
         let decoder = Decoder::new()?;
-        Ok(Self { repository: repository.clone(), system, decoder, buffer: Vec::new(), last: None })
+        let (repository, lineage) = (repository.clone(), lineage.into());
+        Ok(Self { repository, lineage, decoder, buffer: Vec::new(), last: None })
     }
 
     /// Replaces what is in `pages` with all pages of an extent: exactly one ranged request.
@@ -100,7 +101,7 @@ impl ExtentReader {
     /// Takes the last pack if it is this one; whoever took it puts it back.
     fn open(&mut self, pack: &PackInfo) -> OpenPack {
         self.last.take().filter(|last| last.info == *pack).unwrap_or_else(|| {
-            let path = pack.path(self.system);
+            let path = pack.path(self.lineage);
             OpenPack { info: *pack, sealer: sealer(&self.repository, &pack.salt, &path), path }
         })
     }

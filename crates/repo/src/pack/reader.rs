@@ -11,7 +11,6 @@ use crate::map::PAGE_BYTES;
 use crate::repository::Repository;
 use crate::seal::{Sealer, Section};
 use crate::{Error, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::ObjectPath;
 use std::ops::ControlFlow;
 
@@ -35,10 +34,10 @@ impl PackReader {
     /// [`Error::Store`]. Objects with other names are passed over: `verify` reports those.
     pub fn list(
         repository: &Repository,
-        system: SystemIdentifier,
+        lineage: impl Into<Lineage>,
         backup: &BackupId,
     ) -> Result<Vec<PackNumber>> {
-        let dir = Lineage::new(system).backup(*backup).packs_dir();
+        let dir = lineage.into().backup(*backup).packs_dir();
         let objects = repository.store().list(Some(&dir), None).map_err(Error::store("list packs"))?;
         let mut numbers: Vec<PackNumber> =
             objects.iter().filter_map(|object| object.path.name().parse().ok()).collect();
@@ -52,11 +51,11 @@ impl PackReader {
     /// [`Error::Missing`] when there is no such pack, [`Error::Damaged`] when its index is not what was written.
     pub fn open(
         repository: &Repository,
-        system: SystemIdentifier,
+        lineage: impl Into<Lineage>,
         backup: &BackupId,
         number: PackNumber,
     ) -> Result<Self> {
-        let path = Lineage::new(system).backup(*backup).pack(number);
+        let path = lineage.into().backup(*backup).pack(number);
         let damaged = |malformed: Malformed| malformed.in_object(path.as_str());
         let store = repository.store();
         let (mut tail, size) = store.get_tail(&path, TAIL_BYTES).map_err(|source| {
@@ -144,18 +143,48 @@ impl PackReader {
             &mut |at, frame| {
                 let entry = &self.entries[at];
                 let read = self.read_frame(entry, frame, &mut decoder, &mut pages);
-                Ok(each(entry, read.map(|()| pages.as_slice())))
+                Ok(each(entry, read.map(|_| pages.as_slice())))
             },
         )
     }
 
-    fn read_frame(
+    /// Reads every extent in order and hands on its payload too, as it was made when the extent was written: for storing it elsewhere
+    /// without compressing it again.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] at the first extent that is not what was written; [`Error::Store`], and those of `each`.
+    pub(crate) fn read_payloads(
+        &self,
+        each: &mut dyn FnMut(&PackEntry, &[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut decoder = Decoder::new()?;
+        let mut pages = Vec::new();
+        let places: Vec<_> = self.entries.iter().map(PackEntry::place).collect();
+        let order: Vec<usize> = (0..places.len()).collect();
+        read_merged(
+            &**self.repository.store(),
+            &self.path,
+            &places,
+            &order,
+            &mut Vec::new(),
+            &mut |at, frame| {
+                let entry = &self.entries[at];
+                let payload = self
+                    .read_frame(entry, frame, &mut decoder, &mut pages)
+                    .map_err(|malformed| malformed.in_object(self.path.as_str()))?;
+                each(entry, payload, &pages)?;
+                Ok(ControlFlow::Continue(()))
+            },
+        )
+    }
+
+    fn read_frame<'a>(
         &self,
         entry: &PackEntry,
-        frame: &mut [u8],
+        frame: &'a mut [u8],
         decoder: &mut Decoder,
         pages: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<&'a [u8], Malformed> {
         let payload = self.sealer.open(Section::Content, entry.frame.into(), frame)?;
         decoder.decode(payload, EXTENT_BYTES_MAX, pages)?;
         if pages.len() != usize::from(entry.pages) * PAGE_BYTES {
@@ -164,6 +193,6 @@ impl PackReader {
         if self.repository.identity(pages) != entry.identity {
             return Err(Malformed::new("the pages of an extent are not those that its identity names"));
         }
-        Ok(())
+        Ok(payload)
     }
 }

@@ -9,7 +9,6 @@ use crate::repository::Repository;
 use crate::seal::{ContentId, Salt, Sealer, Section};
 use crate::wire::put_varint;
 use crate::{Error, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::{ObjectPath, ObjectWriter, PutMode};
 use std::ops::Range;
 
@@ -54,11 +53,11 @@ impl PackWriter {
     /// [`Error::Store`].
     pub fn create(
         repository: &Repository,
-        system: SystemIdentifier,
+        lineage: impl Into<Lineage>,
         backup: &BackupId,
         number: PackNumber,
     ) -> Result<Self> {
-        let path = Lineage::new(system).backup(*backup).pack(number);
+        let path = lineage.into().backup(*backup).pack(number);
         let object = repository.store().writer(&path).map_err(Error::store("begin a pack"))?;
         let salt = Salt::random();
         let mut pending = Vec::with_capacity(2 * FLUSH_BYTES);
@@ -97,12 +96,45 @@ impl PackWriter {
         identity: ContentId,
         pieces: &[PackPiece<'_>],
     ) -> Result<ExtentPlace> {
-        check_pieces(pages, pieces)?;
-        if self.index.len() + 64 * 1024 * pieces.len() > INDEX_BYTES_MAX {
-            return Err(refused("the index of the pack would become too long"));
-        }
+        self.check(pages, pieces)?;
         let start = self.pending.len();
         encoder.encode(pages, &mut self.pending)?;
+        self.close_extent(start, pages, identity, pieces)
+    }
+
+    /// Stores an extent of another repository's pack: `payload` as it was made there, and the `pages` that it decodes to. It takes as
+    /// many bytes as it did there, so that places in maps stay what they are.
+    ///
+    /// # Errors
+    /// As [`PackWriter::append`].
+    pub(crate) fn append_payload(
+        &mut self,
+        payload: &[u8],
+        pages: &[u8],
+        pieces: &[PackPiece<'_>],
+    ) -> Result<ExtentPlace> {
+        self.check(pages, pieces)?;
+        let start = self.pending.len();
+        self.pending.extend_from_slice(payload);
+        self.close_extent(start, pages, self.repository.identity(pages), pieces)
+    }
+
+    fn check(&self, pages: &[u8], pieces: &[PackPiece<'_>]) -> Result<()> {
+        check_pieces(pages, pieces)?;
+        match self.index.len() + 64 * 1024 * pieces.len() > INDEX_BYTES_MAX {
+            true => Err(refused("the index of the pack would become too long")),
+            false => Ok(()),
+        }
+    }
+
+    /// Seals the payload that lies from `start` on in what is pending, and notes it in the index.
+    fn close_extent(
+        &mut self,
+        start: usize,
+        pages: &[u8],
+        identity: ContentId,
+        pieces: &[PackPiece<'_>],
+    ) -> Result<ExtentPlace> {
         self.sealer.seal(Section::Content, self.info.extents.into(), &mut self.pending, start);
         let place = ExtentPlace {
             frame: self.info.extents,

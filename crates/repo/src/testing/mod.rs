@@ -214,6 +214,7 @@ fn summary(id: BackupId, spec: &Spec) -> BackupSummary {
         started: at,
         stopped: at,
         from_standby: false,
+        origin: Default::default(),
         backup_label: String::new(),
         tablespace_map: None,
         tablespaces: Vec::new(),
@@ -236,5 +237,6 @@ fn summary(id: BackupId, spec: &Spec) -> BackupSummary {
         tool_version: "0.1.0".into(),
         host: "test".into(),
         labels: BTreeMap::new(),
+        dump: None,
     }
 }

@@ -13,7 +13,7 @@ use crate::{BackupId, PageReader, Repository, Result, record};
 use pgproof_base::{NoProgress, Severity};
 use pgproof_store::{Directory, Store};
 use pgproof_testkit::Seed;
-use pgproof_testkit::powercut::{PowerCutFs, Survivors};
+use pgproof_testkit::powercut::{PowerCutFs, Survivors, cuts};
 use rand::Rng;
 use std::path::Path;
 use std::sync::Arc;
@@ -114,10 +114,10 @@ fn reopened(place: &Path) -> Repository {
 }
 
 #[test]
-fn wal_and_backups_that_were_reported_durable_survive_fifty_power_cuts() {
+fn wal_and_backups_that_were_reported_durable_survive_power_cuts() {
     let seed = Seed::from_environment();
     let mut rng = seed.rng(0);
-    for number in 0..50 {
+    for number in 0..cuts() {
         let work = rng.random_range(0..3);
         let survivors = if number % 2 == 0 { Survivors::OnlySynced } else { Survivors::Random(rng.random()) };
         // The whole work takes some 150 changes and syncs; a cut beyond its end tests that all of it is there.

@@ -33,7 +33,7 @@ pub(super) fn check(
     packs: &BTreeMap<PackKey, ReadPack>,
 ) -> Result<ManifestCheck> {
     let mut check = ManifestCheck::default();
-    let manifest = match Manifest::open(repository, lineage.system(), &backup.id) {
+    let manifest = match Manifest::open(repository, lineage, &backup.id) {
         Ok(manifest) => manifest,
         Err(error) if error.is_unreadable() => {
             check.wrong.push(super::object::what_is_wrong(&error));
@@ -46,10 +46,7 @@ pub(super) fn check(
     for (_, used) in manifest.packs().iter() {
         let key = (used.info.backup, used.info.number);
         if packs.get(&key).and_then(|pack| pack.info).is_some_and(|info| info != used.info) {
-            check.wrong.push(format!(
-                "it describes another pack {} than there is",
-                used.info.path(lineage.system())
-            ));
+            check.wrong.push(format!("it describes another pack {} than there is", used.info.path(lineage)));
         }
     }
     for entry in manifest.files() {

@@ -18,7 +18,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 mod verified;
-mod wal;
+pub(crate) mod wal;
 
 pub use report::{HurtFile, Hurts, LineageReport, VerifyCounts, VerifyFinding, VerifyReport};
 pub use run::verify;

@@ -98,7 +98,7 @@ pub(super) fn read_pack(
     advance: &dyn Fn(u64),
 ) -> Result<ReadPack> {
     let mut read = ReadPack { object, info: None, frames: Vec::new(), damaged: BTreeSet::new(), wrong: None };
-    let opened = answer(PackReader::open(repository, lineage.system(), &object.backup, object.number))?;
+    let opened = answer(PackReader::open(repository, lineage, &object.backup, object.number))?;
     let reader = match opened {
         Ok(reader) => reader,
         Err(wrong) => {

@@ -1,6 +1,6 @@
 //! What a verification found.
 
-use crate::layout::BackupId;
+use crate::layout::{BackupId, Content};
 use jiff::Timestamp;
 use pgproof_base::{Bytes, Finding, Severity};
 use pgproof_pg::{Lsn, SystemIdentifier, TimelineId};
@@ -79,6 +79,8 @@ pub struct VerifyCounts {
 pub struct LineageReport {
     /// The lineage.
     pub system: SystemIdentifier,
+    /// Whether it holds backups of the cluster or dumps.
+    pub content: Content,
     /// What was found, worst first.
     pub findings: Vec<VerifyFinding>,
     /// What was read.

@@ -6,8 +6,10 @@ use super::object::{self, Depth, ReadPack, Wrong};
 use super::report::{Hurts, LineageReport, VerifyCounts, VerifyFinding, VerifyReport};
 use super::verified::{self, Known, VerifiedObject, VerifiedRecord};
 use super::{VerifyOptions, wal};
-use crate::catalog::{BackupState, CatalogBackup, LineageCatalog, PackObject, Scope, WalObject, lineages};
-use crate::layout::Lineage;
+use crate::catalog::{
+    BackupState, CatalogBackup, LineageCatalog, PackObject, Scope, WalObject, all_lineages,
+};
+use crate::layout::{Content, Lineage};
 use crate::lease::{ReaderClaim, ReaderLease};
 use crate::repository::Repository;
 use crate::walset::RecoveryWindows;
@@ -31,7 +33,7 @@ pub fn verify(
     let now = || repository.store().now().map_err(Error::store("ask for the time"));
     let began = now()?;
     let mut reports = Vec::new();
-    for lineage in lineages(repository)? {
+    for lineage in all_lineages(repository)? {
         if options.lineage.is_none_or(|wanted| wanted == lineage.system()) {
             reports.push(Verification::begin(repository, lineage, options, progress)?.run()?);
         }
@@ -199,7 +201,7 @@ impl<'a> Verification<'a> {
                 let seen = format!("backup {} cannot be used: {what}", backup.id);
                 let why = "it was published, and cannot be restored";
                 let finding = Finding::new("verify-backup-damaged", Severity::Critical, seen, why)
-                    .with(Remedy::safe("Take a new backup", "pgproof backup"));
+                    .with(self.take_another());
                 self.find(finding, &backup.objects.manifest(), Hurts::backup(backup.id));
             }
         }
@@ -257,17 +259,35 @@ impl<'a> Verification<'a> {
             let seen = format!("the manifest of backup {} is damaged: {}", backup.id, check.wrong.join("; "));
             let why = "the backup cannot be restored, or not as a whole";
             let finding = Finding::new("verify-manifest-damaged", Severity::Critical, seen, why)
-                .with(Remedy::safe("Take a new backup", "pgproof backup"));
+                .with(self.take_another());
             self.find(finding, &path, Hurts::backup(backup.id));
         }
         if let Some(example) = &check.example {
             let seen = format!("the manifest of backup {} does not fit its packs: {example}", backup.id);
             let why = "these files cannot be restored";
             let finding = Finding::new("verify-manifest-unresolved", Severity::Critical, seen, why)
-                .with(Remedy::safe("Take a full backup", "pgproof backup --full"));
+                .with(self.store_anew());
             self.find(finding, &path, check.unresolved.clone());
         }
         Ok(check)
+    }
+
+    fn take_another(&self) -> Remedy {
+        match self.lineage.content() {
+            Content::Cluster => Remedy::safe("Take a new backup", "pgproof backup"),
+            Content::Dumps => Remedy::safe("Take a new dump", "pgproof dump"),
+        }
+    }
+
+    fn store_anew(&self) -> Remedy {
+        match self.lineage.content() {
+            Content::Cluster => {
+                Remedy::safe("Take a full backup, which stores everything anew", "pgproof backup --full")
+            }
+            Content::Dumps => {
+                Remedy::safe("Take a full dump, which stores everything anew", "pgproof dump --full")
+            }
+        }
     }
 
     fn judge_packs(&self, packs: &BTreeMap<PackKey, ReadPack>, mut hurts: BTreeMap<PackKey, Hurts>) {
@@ -281,10 +301,7 @@ impl<'a> Verification<'a> {
                 };
                 let finding =
                     Finding::new("verify-pack-damaged", severity, format!("{path} is damaged: {seen}"), why)
-                        .with(Remedy::safe(
-                            "Take a full backup, which stores everything anew",
-                            "pgproof backup --full",
-                        ));
+                        .with(self.store_anew());
                 self.find(finding, &path, hurt);
             }
         }
@@ -294,10 +311,7 @@ impl<'a> Verification<'a> {
             let why = "files of these backups cannot be restored";
             let finding =
                 Finding::new("verify-pack-missing", Severity::Critical, format!("{path} is missing"), why)
-                    .with(Remedy::safe(
-                        "Take a full backup, which stores everything anew",
-                        "pgproof backup --full",
-                    ));
+                    .with(self.store_anew());
             self.find(finding, &path, hurt);
         }
     }
@@ -399,7 +413,8 @@ impl<'a> Verification<'a> {
             skipped: self.counts.skipped.into_inner(),
             skipped_bytes: Bytes(self.counts.skipped_bytes.into_inner()),
         };
-        Ok(LineageReport { system: self.lineage.system(), findings, counts })
+        let (system, content) = (self.lineage.system(), self.lineage.content());
+        Ok(LineageReport { system, content, findings, counts })
     }
 }
 

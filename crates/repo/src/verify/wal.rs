@@ -38,7 +38,7 @@ pub(super) fn judge(
 }
 
 /// Where old backups keep only the WAL that makes them consistent, the rest was let go of on purpose.
-fn is_intended(catalog: &LineageCatalog, wal: &WalSet, gap: Run) -> bool {
+pub(crate) fn is_intended(catalog: &LineageCatalog, wal: &WalSet, gap: Run) -> bool {
     let size = wal.segment_size();
     let spans = catalog.spans();
     let follows = spans.iter().any(|span| span.stop.previous_segment(size).next() == gap.first);

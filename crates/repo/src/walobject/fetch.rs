@@ -74,6 +74,16 @@ impl SegmentReader {
         &self.index
     }
 
+    /// Where it lies.
+    pub(super) fn path(&self) -> &ObjectPath {
+        &self.path
+    }
+
+    /// The repository that it is read from.
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     /// Bytes of the object.
     pub fn stored_bytes(&self) -> u64 {
         self.size
@@ -135,20 +145,43 @@ impl SegmentReader {
     ) -> Result<()> {
         let places: Vec<(u64, u32)> = self.index.offsets().collect();
         let mut first = 0;
-        while first < places.len() {
-            let mut end = first;
-            let mut bytes = 0;
-            while end < places.len() && (end == first || bytes + places[end].1 as usize <= READ_BYTES) {
-                bytes += places[end].1 as usize;
-                end += 1;
-            }
-            let mut stored = vec![0; bytes];
+        for batch in batches(&places) {
+            let mut stored = vec![0; batch.iter().map(|&(_, length)| length as usize).sum()];
             self.repository
                 .store()
-                .get_range(&self.path, places[first].0, &mut stored)
+                .get_range(&self.path, batch[0].0, &mut stored)
                 .map_err(Error::store("read an archived segment"))?;
-            self.open_batch(first, &places[first..end], stored, threads, each)?;
-            first = end;
+            self.open_batch(first, batch, stored, threads, each)?;
+            first += batch.len();
+        }
+        Ok(())
+    }
+
+    /// Reads the content in order and hands on each chunk's payload too, as it was made when the segment was archived.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::read_chunks`].
+    pub(super) fn read_payloads(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let mut decoder = Decoder::new()?;
+        let (mut stored, mut raw) = (Vec::new(), Vec::new());
+        let places: Vec<(u64, u32)> = self.index.offsets().collect();
+        let mut number = 0;
+        for batch in batches(&places) {
+            stored.resize(batch.iter().map(|&(_, length)| length as usize).sum(), 0);
+            self.repository
+                .store()
+                .get_range(&self.path, batch[0].0, &mut stored)
+                .map_err(Error::store("read an archived segment"))?;
+            let mut rest = stored.as_mut_slice();
+            for &(_, length) in batch {
+                let (frame, after) = rest.split_at_mut(length as usize);
+                let payload = self
+                    .open_chunk(number, frame, &mut decoder, &mut raw)
+                    .map_err(|malformed| malformed.in_object(self.path.as_str()))?;
+                each(payload, &raw)?;
+                rest = after;
+                number += 1;
+            }
         }
         Ok(())
     }
@@ -191,20 +224,36 @@ impl SegmentReader {
         })
     }
 
-    fn open_chunk(
+    fn open_chunk<'a>(
         &self,
         number: usize,
-        frame: &mut [u8],
+        frame: &'a mut [u8],
         decoder: &mut Decoder,
         raw: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<&'a [u8], Malformed> {
         let payload = self.sealer.open(Section::Content, number as u64, frame)?;
         decoder.decode(payload, CHUNK_BYTES, raw)?;
         if raw.len() != self.index.chunk_bytes(number) {
             return Err(Malformed::new("a chunk has another length than the segment asks for"));
         }
-        Ok(())
+        Ok(payload)
     }
+}
+
+/// Frames that are read with one request each: at least one, and no more bytes than [`READ_BYTES`].
+fn batches(places: &[(u64, u32)]) -> impl Iterator<Item = &[(u64, u32)]> {
+    let mut rest = places;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|&&(_, length)| {
+            bytes += length as usize;
+            bytes <= READ_BYTES
+        });
+        let count = fits.count().max(1);
+        let (batch, behind) = rest.split_at_checked(count)?;
+        rest = behind;
+        Some(batch)
+    })
 }
 
 /// The part of an object that its tail holds, if it does.

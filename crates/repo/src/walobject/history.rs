@@ -76,7 +76,11 @@ pub fn store(
 }
 
 /// `None` when nothing is there any more.
-fn compare(repository: &Repository, path: &ObjectPath, offered: &HistoryRecord) -> Option<Result<Stored>> {
+pub(super) fn compare(
+    repository: &Repository,
+    path: &ObjectPath,
+    offered: &HistoryRecord,
+) -> Option<Result<Stored>> {
     let present = match record::read::<HistoryRecord>(repository, path) {
         Ok(found) => found?.value,
         Err(error) => return Some(Err(error)),

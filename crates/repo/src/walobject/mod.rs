@@ -10,6 +10,7 @@
 mod fetch;
 pub mod history;
 mod index;
+pub(crate) mod reseal;
 mod store;
 mod summary;
 #[cfg(test)]

@@ -330,7 +330,7 @@ impl Work<'_> {
 }
 
 /// Summary, index and trailer.
-fn seal_end(sealer: &Sealer, salt: Salt, index: &SegmentIndex, summary: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn seal_end(sealer: &Sealer, salt: Salt, index: &SegmentIndex, summary: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = Encoder::new(Codec::default())?;
     let mut end = Vec::with_capacity(summary.len() + 4096);
     encoder.encode(summary, &mut end)?;

@@ -96,6 +96,7 @@ pub(crate) fn summary() -> BackupSummary {
         started: "2026-11-22T20:35:00Z".parse().unwrap(),
         stopped: "2026-11-22T20:35:09.5Z".parse().unwrap(),
         from_standby: false,
+        origin: Default::default(),
         backup_label: "START WAL LOCATION: 0/200028 (file 000000010000000000000002)\n".to_owned(),
         tablespace_map: Some("16999 /srv/fast\n".to_owned()),
         tablespaces: vec![Tablespace {
@@ -139,5 +140,6 @@ pub(crate) fn summary() -> BackupSummary {
         tool_version: "0.1.0".to_owned(),
         host: "db1".to_owned(),
         labels: BTreeMap::from([("ticket".to_owned(), "42".to_owned())]),
+        dump: None,
     }
 }

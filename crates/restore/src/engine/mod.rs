@@ -23,7 +23,9 @@ use crate::places::Places;
 use batch::{Batch, Batcher};
 use output::{Output, OutputSpec, Tally, Writing};
 use pgproof_base::Progress;
-use pgproof_repo::{BackupId, ContentId, FileEntry, FileKind, Manifest, PieceIdentities, Repository};
+use pgproof_repo::{
+    BackupId, ContentId, FileEntry, FileKind, FileMap, Manifest, PieceIdentities, Repository,
+};
 use pgproof_server::Owner;
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +62,8 @@ pub struct Placement<'a> {
     pub workers: usize,
     /// Which entries are placed; the others are passed over.
     pub admits: &'a (dyn Fn(&FileEntry) -> bool + Sync),
+    /// Which files get their length and no content.
+    pub hollow: &'a (dyn Fn(&FileEntry) -> bool + Sync),
     /// Told of every byte that is in place.
     pub progress: &'a dyn Progress,
     /// A backup to name when this one turns out to be damaged.
@@ -182,6 +186,9 @@ impl Placement<'_> {
                     directories += 1;
                 }
                 FileKind::Link { target } => self.link(&path, target)?,
+                FileKind::File if (self.hollow)(&entry) => {
+                    self.add_hollow(&entry, path, tally, &mut batcher, &mut ready)?;
+                }
                 FileKind::File => {
                     self.add_file(&entry, path, &identities, tally, &mut batcher, &mut ready)?;
                 }
@@ -228,6 +235,30 @@ impl Placement<'_> {
         };
         let output = Arc::new(Output::new(spec, self.owner, writing, tally.clone()));
         batcher.add(&output, &entry.map, &compared, holes, ready);
+        Ok(())
+    }
+
+    /// A file of zeroes that takes no room. One that is there is made anew: what it holds is not worth being read.
+    fn add_hollow(
+        &self,
+        entry: &FileEntry,
+        path: std::path::PathBuf,
+        tally: &Arc<Tally>,
+        batcher: &mut Batcher,
+        ready: &mut Vec<Batch>,
+    ) -> Result<()> {
+        if self.existing == Existing::Compare {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(RestoreError::file("replace", &path)(source));
+                }
+                _ => {}
+            }
+        }
+        let (name, length, mode) = (entry.path.clone(), entry.length, entry.mode);
+        let spec = OutputSpec { path, name, length, mode, ends_with_page: false };
+        let output = Arc::new(Output::new(spec, self.owner, Writing::Fresh, tally.clone()));
+        batcher.add(&output, &FileMap::new(), &[], Vec::new(), ready);
         Ok(())
     }
 

@@ -31,6 +31,7 @@ fn place(
         owner: None,
         workers: 3,
         admits: &all,
+        hollow: &|_| false,
         progress: &NoProgress,
         other_backup: Some(id(9)),
     };

@@ -18,6 +18,7 @@ fn options() -> RestoreOptions {
         system: None,
         directory: "/new/data".into(),
         onto: Onto::Empty,
+        databases: Vec::new(),
         tablespaces: TablespaceMapping::default(),
         external: None,
         archiving: Archiving::Off,

@@ -15,6 +15,7 @@ use pgproof_repo::record;
 use pgproof_repo::walset::Target;
 use pgproof_store::{PutMode, Store};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 fn options(directory: &Path) -> RestoreOptions {
@@ -25,6 +26,7 @@ fn options(directory: &Path) -> RestoreOptions {
         system: None,
         directory: directory.to_owned(),
         onto: Onto::Empty,
+        databases: Vec::new(),
         tablespaces: TablespaceMapping::default(),
         external: None,
         archiving: Archiving::Off,
@@ -190,6 +192,44 @@ fn a_delta_removes_what_the_backup_lacks_and_keeps_the_logs_and_wal_of_its_own()
     assert!(data.join("log/postgresql.log").exists());
     assert!(data.join("pg_wal/000000010000000000000004").exists());
     assert!(data.join("recovery.signal").exists());
+}
+
+#[test]
+fn databases_left_out_get_files_without_content_and_a_guard_also_in_place_of_what_is_there() {
+    let (repository, _) = memory();
+    let mut tree = cluster();
+    for (path, content) in [
+        ("base/16384/1259", noise(20, 3 * 8192)),
+        ("base/16384/PG_VERSION", b"15\n".to_vec()),
+        ("base/16385/1259", noise(21, 50 * 8192)),
+        ("base/16385/PG_VERSION", b"15\n".to_vec()),
+        ("base/16385/pg_filenode.map", noise(22, 524)),
+    ] {
+        tree.insert(path.rsplit_once('/').unwrap().0.to_owned(), Content::Directory);
+        tree.insert(path.to_owned(), Content::File(content));
+    }
+    let manifest = Taker::new(&repository).take(&summary(), &tree);
+    publish(&repository, &manifest);
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    restored(&repository, &options(&data)).unwrap();
+    // The summary of this backup lists no databases, so that they go by number.
+    let some = |onto| RestoreOptions { databases: vec!["16384".into()], onto, ..options(&data) };
+    let error = restored(&repository, &some(Onto::Delta)).unwrap_err();
+    assert!(error.to_string().contains("would empty 1 other"), "{error}");
+
+    let report = restored(&repository, &some(Onto::Anything)).unwrap();
+    assert_eq!(fs::read(data.join("base/16384/1259")).unwrap(), noise(20, 3 * 8192));
+    assert_eq!(fs::read(data.join("base/16385/1259")).unwrap(), vec![0; 50 * 8192]);
+    assert_eq!(fs::metadata(data.join("base/16385/1259")).unwrap().blocks(), 0);
+    assert_eq!(fs::read(data.join("base/16385/pg_filenode.map")).unwrap(), vec![0; 524]);
+    let guard = format!("{}\n", crate::databases::GUARD);
+    assert_eq!(fs::read_to_string(data.join("base/16385/PG_VERSION")).unwrap(), guard);
+    assert_eq!(fs::read_to_string(data.join("base/16384/PG_VERSION")).unwrap(), "15\n");
+    let settings = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap();
+    assert!(settings.contains("\nignore_invalid_pages = 'on'\n"), "{settings}");
+    let databases = report.plan.databases.unwrap();
+    assert_eq!(databases.bytes_left_out, 50 * 8192 + 524);
 }
 
 #[test]

@@ -4,12 +4,14 @@
 //! server would do is read from the files that it would read: its command line (also the last one, in `postmaster.opts`),
 //! `postgresql.conf` wherever that is, `postgresql.auto.conf`, `postmaster.pid` and the control file.
 
+mod clients;
 mod conf;
 mod debian;
 mod process;
 mod programs;
 
 use crate::{ConnectOptions, Control, Owner, ServerError};
+pub use clients::{Clients, clients};
 pub use conf::Configuration;
 pub use debian::DebianCluster;
 use pgproof_pg::{ClusterState, ControlFile, MajorVersion};

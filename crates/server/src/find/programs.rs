@@ -43,7 +43,7 @@ fn serves_version(folder: &Path, version: MajorVersion) -> bool {
     text.split_whitespace().nth(2).and_then(|found| found.parse().ok()) == Some(version)
 }
 
-fn pg_config() -> Option<PathBuf> {
+pub(super) fn pg_config() -> Option<PathBuf> {
     let output = Command::new("pg_config").arg("--bindir").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| PathBuf::from(text.trim()))

@@ -4,9 +4,11 @@
 //! them, and crates that do know no Unix-domain sockets, through which alone a server lets its own account in without a password
 //! (`docs/decisions`, 2026-11-23). Everything is blocking, and every wait has a limit.
 
+mod basebackup;
 mod stream;
 mod wire;
 
+pub use basebackup::{BaseBackup, BaseBackupOptions, SentPiece, SentTablespace};
 pub use stream::{Received, Stream};
 
 use crate::error::{Cause, ServerError};
@@ -70,14 +72,12 @@ impl Replication {
     /// # Errors
     /// [`ServerError::Connect`], [`ServerError::Parameters`].
     pub fn open(options: &ConnectOptions, application_name: &str) -> Result<Self, ServerError> {
-        let mut config = options.config()?;
+        let (mut config, tls) = options.config()?;
         config.application_name(application_name);
         let server = describe(&config);
         let limit = config.get_connect_timeout().copied().unwrap_or(COMMAND_TIMEOUT);
-        match Wire::open(&config, limit) {
-            Ok(wire) => Ok(Self { wire, server }),
-            Err(source) => Err(ServerError::Connect { server, source }),
-        }
+        let wire = tls.connect(&config, |security| Wire::open(&config, security, limit))?;
+        Ok(Self { wire, server })
     }
 
     /// Where it leads, for messages.

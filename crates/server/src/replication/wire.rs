@@ -4,17 +4,19 @@
 //! `CopyBothResponse`, the one message that only replication uses; it is told apart here.
 
 use crate::error::Cause;
+use crate::tls::Security;
+use crate::tls::socket::{TlsSocket, is_readable};
 use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
 use postgres::Config;
-use postgres::config::Host;
+use postgres::config::{self, Host, SslNegotiation};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::backend::{Header, Message};
 use postgres_protocol::message::frontend;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::io::Errno;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
@@ -35,6 +37,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<TlsSocket>),
 }
 
 impl Socket {
@@ -66,11 +69,48 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Asks the server for TLS and begins with it, as far as `security` wants that.
+    fn secured(self, config: &Config, security: &Security, deadline: Instant) -> Result<Self, Cause> {
+        let Security::Tls(secure) = security else { return Ok(self) };
+        let mut stream = match self {
+            Self::Tcp(stream) => stream,
+            other => return Ok(other),
+        };
+        if config.get_ssl_negotiation() == SslNegotiation::Postgres {
+            let mut request = BytesMut::new();
+            frontend::ssl_request(&mut request);
+            stream.write_all(&request)?;
+            if !is_readable(&stream, deadline)? {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer").into());
+            }
+            // One byte and no more: what follows in the clear is not to be taken for what came through TLS.
+            let mut answer = [0];
+            stream.read_exact(&mut answer)?;
+            match (answer[0], secure.required) {
+                (b'S', _) => {}
+                (_, true) => return Err(Cause::no_tls()),
+                (_, false) => return Ok(Self::Tcp(stream)),
+            }
+        }
+        Ok(Self::Tls(Box::new(TlsSocket::shake_hands(stream, secure, deadline)?)))
+    }
+
+    /// What binds a password's proof to this connection.
+    fn end_point(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Tls(socket) => socket.end_point(),
+            Self::Unix(_) | Self::Tcp(_) => None,
+        }
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(socket) => socket.as_fd(),
         }
     }
 }
@@ -80,6 +120,7 @@ impl Read for Socket {
         match self {
             Self::Unix(stream) => stream.read(buffer),
             Self::Tcp(stream) => stream.read(buffer),
+            Self::Tls(socket) => socket.read(buffer),
         }
     }
 }
@@ -103,8 +144,9 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Connects and authenticates; what the server then says of itself is read up to its first `ReadyForQuery`.
-    pub(super) fn open(config: &Config, limit: Duration) -> Result<Self, Cause> {
-        let socket = Socket::open(config, limit)?;
+    pub(super) fn open(config: &Config, security: &Security, limit: Duration) -> Result<Self, Cause> {
+        let deadline = Instant::now() + limit;
+        let socket = Socket::open(config, limit)?.secured(config, security, deadline)?;
         let buffer = vec![0; READ_BYTES].into_boxed_slice();
         let mut wire = Self { socket, buffer, inbox: BytesMut::new(), outbox: BytesMut::new() };
         let user = config.get_user().unwrap_or_default();
@@ -115,8 +157,8 @@ impl Wire {
             ("application_name", config.get_application_name().unwrap_or("pgproof")),
         ];
         wire.send(|out| frontend::startup_message(parameters, out))?;
-        let deadline = Instant::now() + limit;
-        wire.authenticate(user, config.get_password().unwrap_or_default(), deadline)?;
+        let password = config.get_password().unwrap_or_default();
+        wire.authenticate(user, password, config.get_channel_binding(), deadline)?;
         loop {
             match wire.expect(deadline)? {
                 Message::ReadyForQuery(_) => return Ok(wire),
@@ -126,9 +168,27 @@ impl Wire {
         }
     }
 
-    fn authenticate(&mut self, user: &str, password: &[u8], deadline: Instant) -> Result<(), Cause> {
+    fn authenticate(
+        &mut self,
+        user: &str,
+        password: &[u8],
+        binding: config::ChannelBinding,
+        deadline: Instant,
+    ) -> Result<(), Cause> {
+        let mut bound = false;
         loop {
-            match self.expect(deadline)? {
+            let message = self.expect(deadline)?;
+            let is_proof = matches!(
+                message,
+                Message::AuthenticationOk
+                    | Message::AuthenticationCleartextPassword
+                    | Message::AuthenticationMd5Password(_)
+            );
+            // A server in the middle would ask for just these.
+            if is_proof && !bound && binding == config::ChannelBinding::Require {
+                return Err(unbound());
+            }
+            match message {
                 Message::AuthenticationOk => return Ok(()),
                 Message::AuthenticationCleartextPassword => {
                     self.send(|out| frontend::password_message(password, out))?;
@@ -140,19 +200,41 @@ impl Wire {
                 Message::AuthenticationSasl(body) => {
                     let mechanisms: Vec<String> =
                         body.mechanisms().map(|name| Ok(name.to_owned())).collect()?;
-                    if !mechanisms.iter().any(|name| name == SCRAM_SHA_256) {
-                        return Err(unexpected("only authentication methods that pgproof does not know"));
-                    }
-                    self.scram(password, deadline)?;
+                    bound = self.sasl(password, &mechanisms, binding, deadline)?;
                 }
                 _ => return Err(unexpected("an authentication method that pgproof does not know")),
             }
         }
     }
 
-    fn scram(&mut self, password: &[u8], deadline: Instant) -> Result<(), Cause> {
-        let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
-        self.send(|out| frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), out))?;
+    /// Proves the password, for this very connection if both sides can; tells whether they could.
+    fn sasl(
+        &mut self,
+        password: &[u8],
+        mechanisms: &[String],
+        wanted: config::ChannelBinding,
+        deadline: Instant,
+    ) -> Result<bool, Cause> {
+        let offers = |mechanism: &str| mechanisms.iter().any(|name| name == mechanism);
+        let end_point = self.socket.end_point().filter(|_| wanted != config::ChannelBinding::Disable);
+        let (mechanism, binding, bound) = match (end_point, offers(SCRAM_SHA_256_PLUS)) {
+            (Some(hash), true) => (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash), true),
+            // Said to the server, which notices if somebody took its offer away on the way.
+            (Some(_), false) => (SCRAM_SHA_256, ChannelBinding::unrequested(), false),
+            (None, _) => (SCRAM_SHA_256, ChannelBinding::unsupported(), false),
+        };
+        if !offers(mechanism) {
+            return Err(unexpected("only authentication methods that pgproof does not know"));
+        }
+        if !bound && wanted == config::ChannelBinding::Require {
+            return Err(unbound());
+        }
+        self.scram(mechanism, ScramSha256::new(password, binding), deadline)?;
+        Ok(bound)
+    }
+
+    fn scram(&mut self, mechanism: &str, mut scram: ScramSha256, deadline: Instant) -> Result<(), Cause> {
+        self.send(|out| frontend::sasl_initial_response(mechanism, scram.message(), out))?;
         let Message::AuthenticationSaslContinue(body) = self.expect(deadline)? else {
             return Err(unexpected("no challenge for the password"));
         };
@@ -171,6 +253,7 @@ impl Wire {
         let sent = match &mut self.socket {
             Socket::Unix(stream) => stream.write_all(&self.outbox),
             Socket::Tcp(stream) => stream.write_all(&self.outbox),
+            Socket::Tls(socket) => socket.write_all(&self.outbox),
         };
         Ok(sent?)
     }
@@ -191,7 +274,11 @@ impl Wire {
             if let Some(incoming) = self.parse()? {
                 return Ok(incoming);
             }
-            if !self.is_readable(deadline)? {
+            let waits = match &mut self.socket {
+                Socket::Tls(socket) => socket.has_waiting(),
+                Socket::Unix(_) | Socket::Tcp(_) => false,
+            };
+            if !waits && !is_readable(&self.socket, deadline)? {
                 return Ok(Incoming::Nothing);
             }
             self.read()?;
@@ -217,23 +304,12 @@ impl Wire {
         }
     }
 
-    fn is_readable(&self, deadline: Instant) -> Result<bool, Cause> {
-        loop {
-            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).map_err(io::Error::other)?;
-            match poll(&mut fds, Some(&left)) {
-                Ok(ready) => return Ok(ready > 0),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
-            }
-        }
-    }
-
     fn read(&mut self) -> Result<(), Cause> {
         let read = loop {
             match self.socket.read(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Through TLS: the record has not come whole.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 read => break read?,
             }
         };
@@ -243,6 +319,11 @@ impl Wire {
         self.inbox.extend_from_slice(&self.buffer[..read]);
         Ok(())
     }
+}
+
+/// The server wants a proof that somebody between could hand on.
+fn unbound() -> Cause {
+    io::Error::other("the server did not use channel binding, which channel_binding=require demands").into()
 }
 
 /// The server said what does not fit here.

@@ -7,6 +7,7 @@ mod recovery;
 mod replication;
 mod session;
 mod settings;
+mod tls;
 
 use pgproof_server::{ConnectOptions, Session};
 use pgproof_testkit::Postgres;

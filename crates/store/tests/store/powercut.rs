@@ -6,7 +6,7 @@
 
 use pgproof_store::{Directory, MARKER, ObjectPath, PutMode, Store, StoreError, SyncPoint};
 use pgproof_testkit::Seed;
-use pgproof_testkit::powercut::{PowerCutFs, Survivors};
+use pgproof_testkit::powercut::{PowerCutFs, Survivors, cuts};
 use rand::Rng;
 use std::{
     collections::BTreeMap,
@@ -199,10 +199,10 @@ fn cut(seed: u64, after: u64, survivors: Survivors, skipped: &[SyncPoint]) -> Re
 }
 
 #[test]
-fn what_was_reported_durable_survives_fifty_power_cuts() {
+fn what_was_reported_durable_survives_power_cuts() {
     let seed = Seed::from_environment();
     let mut rng = seed.rng(0);
-    for number in 0..50 {
+    for number in 0..cuts() {
         let workload = rng.random();
         let after = rng.random_range(0..=length_of(workload));
         let survivors = if number % 2 == 0 { Survivors::OnlySynced } else { Survivors::Random(rng.random()) };

@@ -1,4 +1,4 @@
-//! Installs every server that tests need, PostgreSQL and S3, and says what is there: `cargo xtask test` runs it before the tests, so
+//! Installs every server that tests need, PostgreSQL and object storage, and says what is there: `cargo xtask test` runs it before the tests, so
 //! that downloads do not count as test time.
 
 use pgproof_pg::MajorVersion;
@@ -13,5 +13,9 @@ fn main() -> anyhow::Result<()> {
     }
     pgproof_testkit::s3::install()?;
     println!("S3 server: moto");
+    pgproof_testkit::gcs::install()?;
+    println!("Google Cloud Storage server: fake-gcs-server");
+    pgproof_testkit::azure::install()?;
+    println!("Azure Blob server: azurite");
     Ok(())
 }

@@ -54,7 +54,7 @@ pub(super) fn install(pin: &Pin, place: &Path) -> Result<()> {
     fs::rename(&tree, place).with_context(|| format!("move the server to {}", place.display()))
 }
 
-fn download_wheel(project: &str, version: &str, into: &Path) -> Result<PathBuf> {
+pub(crate) fn download_wheel(project: &str, version: &str, into: &Path) -> Result<PathBuf> {
     let folder = into.join("wheel");
     fs::create_dir(&folder)?;
     run(Command::new("python3")
@@ -84,7 +84,7 @@ fn only_file(folder: &Path) -> Result<PathBuf> {
     Ok(first?.path())
 }
 
-fn check_hash(file: &Path, wanted: &str) -> Result<()> {
+pub(crate) fn check_hash(file: &Path, wanted: &str) -> Result<()> {
     let output = Command::new("sha256sum").arg(file).output().context("run sha256sum")?;
     let line = String::from_utf8_lossy(&output.stdout);
     let found = line.split_whitespace().next().unwrap_or_default();
@@ -115,7 +115,7 @@ fn link_libraries(package: &Path) -> Result<()> {
 }
 
 /// Archives lose or narrow permissions; the account that runs servers must be able to read and run everything.
-fn open_to_all(path: &Path, program: bool) -> Result<()> {
+pub(crate) fn open_to_all(path: &Path, program: bool) -> Result<()> {
     let kind = path.symlink_metadata()?;
     if kind.is_symlink() {
         return Ok(());

@@ -6,7 +6,7 @@
 //! `${XDG_CACHE_HOME:-$HOME/.cache}/pgproof`. Versions and hashes are in [`pins`]. Does not install Debian packages:
 //! `cargo xtask test` does.
 
-mod fetch;
+pub(crate) mod fetch;
 mod pins;
 
 use anyhow::{Context, Result, anyhow, bail};

@@ -1,20 +1,29 @@
-//! Objects in S3 and services that speak its protocol, through the `object_store` crate.
+//! Objects in S3, Google Cloud Storage and Azure Blob, and in services that speak their protocols, through the `object_store` crate.
 //!
 //! A write whose reply was lost is repeated, and can then meet its own first attempt: if a condition fails after an attempt with
 //! an unknown effect, the object is read back, and equal content means that the write was ours.
 //!
-//! "Not found" is believed only when the service names the key as missing: a missing bucket or a proxy's 404 is
-//! [`StoreError::Unreachable`].
+//! "Not found" is believed only when the service names the key as missing, or lists its place without it: a missing bucket or a
+//! proxy's 404 is [`StoreError::Unreachable`].
 //!
 //! The API is synchronous: each store owns a small runtime, and calls wait on a channel, so they may be made from any thread, also one
 //! of somebody else's runtime.
+//!
+//! What the services differ in is behind `service::Service`: `through` (S3 and Azure, set up in `s3` and `azure`) and `gcs`.
 
 mod attempt;
+mod azure;
+mod gcs;
 mod http;
 mod judge;
+mod lock;
+mod raw;
+mod s3;
+mod service;
+mod through;
 mod writer;
 
-use crate::config::S3Config;
+use crate::config::{AzureConfig, GcsConfig, ObjectLock, S3Config};
 use crate::counters::Meter;
 use crate::{
     Counters, MARKER, ObjectMeta, ObjectPath, ObjectWriter, Operation, PutMode, Result, Store, StoreError,
@@ -22,17 +31,14 @@ use crate::{
 };
 use attempt::{Failure, Limits, Tried, attempts, within};
 use bytes::Bytes;
-use jiff::Timestamp;
+use http::Extra;
+use jiff::{SignedDuration, Timestamp};
 use judge::Verdict;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::list::{PaginatedListOptions, PaginatedListStore};
-use object_store::path::Path;
-use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectStore, PutOptions, PutPayload, PutResult, RetryConfig,
-    UpdateVersion,
-};
+use lock::Retention;
+use object_store::{ClientOptions, GetRange, RetryConfig};
+use service::{Found, Listing, Page, Service};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -47,96 +53,113 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// With pauses of at most 5 s the limit on time is met first; this one bounds quick refusals.
 const ATTEMPTS_MAX: u32 = 20;
 
-/// Keys a DeleteObjects request may name.
-const DELETE_BATCH: usize = 1000;
+/// Removals on their way at a time, where each is a request of its own.
+const REMOVALS_MAX: usize = 8;
 
-/// A bucket, or a prefix in one. Clones share everything.
+/// A bucket or container, or a prefix in one. Clones share everything.
 #[derive(Debug, Clone)]
-pub struct S3 {
+pub struct Cloud {
     bucket: Arc<Bucket>,
 }
 
 #[derive(Debug)]
 struct Bucket {
-    client: Arc<AmazonS3>,
+    service: Arc<dyn Service>,
     runtime: Option<Runtime>,
     meter: Arc<Meter>,
     limits: Limits,
     place: String,
     /// Prefix of every key, without slashes at its ends; empty for the whole bucket.
     prefix: String,
+    lock: Option<ObjectLock>,
 }
 
-impl S3 {
-    /// Prepares to use a bucket. Makes no request: what is wrong with the bucket shows with the first.
+/// A service that was set up, and its place as a person writes it.
+struct Settings {
+    service: Arc<dyn Service>,
+    place: String,
+}
+
+/// Time limits are those of our own loop, which knows how much is transferred.
+fn client_options(allow_http: bool) -> ClientOptions {
+    ClientOptions::new()
+        .with_connect_timeout(CONNECT_WAIT)
+        .with_timeout_disabled()
+        .with_allow_http(allow_http)
+}
+
+/// Our own loop knows whether an earlier attempt may have taken effect; `object_store`'s does not tell.
+fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+impl Cloud {
+    /// Prepares to use a bucket of S3. Makes no request: what is wrong with the bucket shows with the first.
     ///
     /// # Errors
     /// [`StoreError::Setting`].
-    pub fn new(config: &S3Config) -> Result<Self> {
+    pub fn s3(config: &S3Config) -> Result<Self> {
         let meter = Arc::new(Meter::default());
-        let client = build(config, &meter)?;
+        let settings = s3::service(config, &meter)?;
+        Self::new(
+            settings,
+            meter,
+            &config.prefix,
+            (config.timeout_s, config.retry_s),
+            config.object_lock.clone(),
+        )
+    }
+
+    /// Prepares to use a bucket of Google Cloud Storage, as [`Cloud::s3`] does.
+    ///
+    /// # Errors
+    /// [`StoreError::Setting`].
+    pub fn gcs(config: &GcsConfig) -> Result<Self> {
+        let meter = Arc::new(Meter::default());
+        let settings = gcs::service(config, &meter)?;
+        Self::new(settings, meter, &config.prefix, (config.timeout_s, config.retry_s), None)
+    }
+
+    /// Prepares to use a container of Azure Blob Storage, as [`Cloud::s3`] does.
+    ///
+    /// # Errors
+    /// [`StoreError::Setting`].
+    pub fn azure(config: &AzureConfig) -> Result<Self> {
+        let meter = Arc::new(Meter::default());
+        let settings = azure::service(config, &meter)?;
+        Self::new(settings, meter, &config.prefix, (config.timeout_s, config.retry_s), None)
+    }
+
+    fn new(
+        settings: Settings,
+        meter: Arc<Meter>,
+        prefix: &str,
+        (timeout_s, retry_s): (u64, u64),
+        lock: Option<ObjectLock>,
+    ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(RUNTIME_THREADS)
-            .thread_name("pgproof-s3")
+            .thread_name("pgproof-store")
             .enable_all()
             .build()
-            .map_err(|error| StoreError::from_io(Operation::Open, config.describe(), error))?;
+            .map_err(|error| StoreError::from_io(Operation::Open, settings.place.clone(), error))?;
         let limits = Limits {
-            attempt: Duration::from_secs(config.timeout_s),
-            total: Duration::from_secs(config.retry_s),
+            attempt: Duration::from_secs(timeout_s),
+            total: Duration::from_secs(retry_s),
             attempts_max: ATTEMPTS_MAX,
         };
         Ok(Self {
             bucket: Arc::new(Bucket {
-                client: Arc::new(client),
+                service: settings.service,
                 runtime: Some(runtime),
                 meter,
                 limits,
-                place: config.describe(),
-                prefix: config.prefix.trim_matches('/').to_owned(),
+                place: settings.place,
+                prefix: prefix.trim_matches('/').to_owned(),
+                lock,
             }),
         })
     }
-}
-
-/// Turns settings into a client. What is not set comes from the environment, as `object_store` documents it (`AWS_…`), and
-/// credentials at last from the instance's metadata service.
-fn build(config: &S3Config, meter: &Arc<Meter>) -> Result<AmazonS3> {
-    // Time limits are those of our own loop, which knows how much is transferred.
-    let options = ClientOptions::new()
-        .with_connect_timeout(CONNECT_WAIT)
-        .with_timeout_disabled()
-        .with_allow_http(config.allow_http);
-    let mut builder = AmazonS3Builder::from_env()
-        .with_client_options(options)
-        .with_bucket_name(&config.bucket)
-        .with_virtual_hosted_style_request(!config.uses_path_style())
-        .with_disable_bulk_delete(!config.bulk_delete)
-        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
-    if let Some(region) = &config.region {
-        builder = builder.with_region(region);
-    }
-    if let Some(key) = &config.access_key_id {
-        builder = builder.with_access_key_id(key);
-    }
-    if let Some(secret) = config.secret()? {
-        builder = builder.with_secret_access_key(secret.reveal());
-    }
-    if let Some(token) = &config.session_token {
-        builder = builder.with_token(token.reveal());
-    }
-    if let Some(endpoint) = config.service_url()? {
-        builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
-    }
-    // The environment may have named an endpoint too.
-    let endpoint_host = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
-        .iter()
-        .find_map(|key| builder.get_config_value(key))
-        .and_then(|endpoint| url::Url::parse(&endpoint).ok()?.host_str().map(str::to_owned));
-    builder
-        .with_http_connector(http::Connector { meter: Arc::clone(meter), endpoint_host })
-        .build()
-        .map_err(|error| StoreError::Setting { setting: "s3", reason: error.to_string() })
 }
 
 impl Drop for Bucket {
@@ -173,35 +196,31 @@ impl Bucket {
         if self.prefix.is_empty() { path.to_owned() } else { format!("{}/{path}", self.prefix) }
     }
 
-    fn location(&self, path: &ObjectPath) -> Path {
-        // The characters an ObjectPath may have are those that `Path` does not encode.
-        Path::from(self.key(path.as_str()))
+    fn key_of(&self, path: &ObjectPath) -> String {
+        // The characters an ObjectPath may have are those that no service encodes.
+        self.key(path.as_str())
     }
 
     fn name(&self, path: &ObjectPath) -> String {
         format!("{}/{path}", self.place)
     }
 
+    /// Until when this object is to be locked; none for those that are written again and again.
+    fn retention(&self, path: &ObjectPath) -> Option<Retention> {
+        let lock = self.lock.as_ref().filter(|lock| lock.covers(path))?;
+        let until =
+            Timestamp::now().checked_add(SignedDuration::from_hours(24 * i64::from(lock.days))).ok()?;
+        Some(Retention { mode: lock.mode, until })
+    }
+
     /// Stores a body in one request.
     fn put(&self, path: &ObjectPath, body: Bytes, mode: &PutMode) -> Result<ObjectMeta> {
-        let (client, location) = (Arc::clone(&self.client), self.location(path));
-        let options = PutOptions::from(match mode {
-            PutMode::Overwrite => object_store::PutMode::Overwrite,
-            PutMode::IfAbsent => object_store::PutMode::Create,
-            PutMode::IfMatch(version) => object_store::PutMode::Update(UpdateVersion {
-                e_tag: Some(version.as_str().to_owned()),
-                version: None,
-            }),
-        });
-        let (limits, sent) = (self.limits, body.clone());
+        let (service, key) = (Arc::clone(&self.service), self.key_of(path));
+        let (limits, sent, wanted) = (self.limits, body.clone(), mode.clone());
+        let extra = Extra { retention: self.retention(path), ..Extra::default() };
         let tried = self.run(async move {
-            attempts(limits, None, || {
-                let (client, location) = (Arc::clone(&client), location.clone());
-                let (payload, options) = (PutPayload::from(sent.clone()), options.clone());
-                let patience = limits.patience(sent.len() as u64);
-                async move { within(patience, client.put_opts(&location, payload, options)).await }
-            })
-            .await
+            let patience = limits.patience(sent.len() as u64);
+            attempts(limits, extra, || within(patience, service.put(&key, sent.clone(), &wanted))).await
         });
         let size = body.len() as u64;
         self.settle(path, mode, size, tried, |bucket| Ok(bucket.get_with_meta(path)?.0 == body))
@@ -214,14 +233,14 @@ impl Bucket {
         path: &ObjectPath,
         mode: &PutMode,
         size: u64,
-        tried: Tried<PutResult>,
+        tried: Tried<Option<Version>>,
         is_ours: impl FnOnce(&Self) -> Result<bool>,
     ) -> Result<ObjectMeta> {
         let failure = match tried.outcome {
             Ok(stored) => {
-                return match (stored.e_tag, tried.seen.date) {
-                    (Some(tag), Some(modified)) => {
-                        Ok(ObjectMeta { path: path.clone(), size, modified, version: Version::new(tag) })
+                return match (stored, tried.seen.date) {
+                    (Some(version), Some(modified)) => {
+                        Ok(ObjectMeta { path: path.clone(), size, modified, version })
                     }
                     _ => self.must_exist(path),
                 };
@@ -246,7 +265,9 @@ impl Bucket {
             (Verdict::ConditionFailed, PutMode::IfAbsent) => {
                 Err(StoreError::AlreadyExists { object: self.name(path) })
             }
-            (Verdict::ConditionFailed | Verdict::Absent, PutMode::IfMatch(_)) => {
+            // An upload to Google is conditional on what was there when it began, whatever is asked of it later.
+            (Verdict::ConditionFailed, PutMode::Overwrite)
+            | (Verdict::ConditionFailed | Verdict::Absent, PutMode::IfMatch(_)) => {
                 Err(StoreError::VersionMismatch { object: self.name(path), found: None })
             }
             _ => Err(failure.into_error(Operation::Put, self.name(path))),
@@ -258,18 +279,16 @@ impl Bucket {
         self.head(path)?.ok_or_else(|| StoreError::NotFound { object: self.name(path) })
     }
 
-    /// Makes one read, whole or of a range, and gives what it got and the size of the whole object.
-    fn read(&self, path: &ObjectPath, range: Option<GetRange>) -> Tried<(Bytes, object_store::ObjectMeta)> {
-        let (client, location, limits) = (Arc::clone(&self.client), self.location(path), self.limits);
-        let tried = self.run(async move {
-            attempts(limits, None, || {
-                let (client, location) = (Arc::clone(&client), location.clone());
-                let options = GetOptions { range: range.clone(), ..GetOptions::default() };
+    /// Makes one read, whole or of a range, and gives what it got and what is known of the whole object.
+    fn read(&self, path: &ObjectPath, range: Option<GetRange>) -> Tried<(Bytes, Found)> {
+        let (service, key, limits) = (Arc::clone(&self.service), self.key_of(path), self.limits);
+        let mut tried = self.run(async move {
+            attempts(limits, Extra::default(), || {
+                let (service, key, range) = (Arc::clone(&service), key.clone(), range.clone());
                 async move {
-                    let found = within(limits.attempt, client.get_opts(&location, options)).await?;
-                    let meta = found.meta.clone();
-                    let patience = limits.patience(found.range.end - found.range.start);
-                    Ok((within(patience, found.bytes()).await?, meta))
+                    let opened = within(limits.attempt, service.get(&key, range)).await?;
+                    let body = within(limits.patience(opened.bytes), opened.body).await?;
+                    Ok((body, opened.found))
                 }
             })
             .await
@@ -277,28 +296,43 @@ impl Bucket {
         if let Ok((body, _)) = &tried.outcome {
             self.meter.read(body.len());
         }
+        if let Err(failure) = &mut tried.outcome
+            && failure.verdict == Verdict::NotFoundByUnknown
+            && self.is_listed_without(path)
+        {
+            failure.verdict = Verdict::Absent;
+        }
         tried
+    }
+
+    /// Whether the service lists the object's place and does not name the object: that proves its absence where replies to reads
+    /// name no reason. All services list what is there at the moment.
+    fn is_listed_without(&self, path: &ObjectPath) -> bool {
+        let key = self.key_of(path);
+        let listing = Listing { prefix: Some(key.clone()), ..Listing::default() };
+        self.page(listing, self.name(path)).is_ok_and(|page| {
+            // The key itself sorts before all that begin with it, so it would be on the first page.
+            page.objects.iter().all(|(listed, _)| *listed != key)
+        })
     }
 
     fn get_with_meta(&self, path: &ObjectPath) -> Result<(Bytes, ObjectMeta)> {
         let tried = self.read(path, None);
-        let (body, meta) =
+        let (body, found) =
             tried.outcome.map_err(|failure| failure.into_error(Operation::Get, self.name(path)))?;
-        Ok((body, self.meta(path.clone(), &meta)))
+        Ok((body, meta(path.clone(), found)))
+    }
+
+    fn look(&self, path: &ObjectPath) -> Tried<Found> {
+        let (service, key, limits) = (Arc::clone(&self.service), self.key_of(path), self.limits);
+        self.run(async move {
+            attempts(limits, Extra::default(), || within(limits.attempt, service.head(&key))).await
+        })
     }
 
     fn head(&self, path: &ObjectPath) -> Result<Option<ObjectMeta>> {
-        let (client, location, limits) = (Arc::clone(&self.client), self.location(path), self.limits);
-        let tried = self.run(async move {
-            attempts(limits, None, || {
-                let (client, location) = (Arc::clone(&client), location.clone());
-                let options = GetOptions { head: true, ..GetOptions::default() };
-                async move { Ok(within(limits.attempt, client.get_opts(&location, options)).await?.meta) }
-            })
-            .await
-        });
-        match tried.outcome {
-            Ok(meta) => Ok(Some(self.meta(path.clone(), &meta))),
+        match self.look(path).outcome {
+            Ok(found) => Ok(Some(meta(path.clone(), found))),
             // A reply to HEAD has no body to name the reason, so ask again in a way that does.
             Err(Failure { verdict: Verdict::NotFoundByUnknown, .. }) => self.head_by_reading(path),
             Err(failure) => absent_or(failure, Operation::Head, self.name(path)),
@@ -308,19 +342,8 @@ impl Bucket {
     fn head_by_reading(&self, path: &ObjectPath) -> Result<Option<ObjectMeta>> {
         let tried = self.read(path, Some(GetRange::Bounded(0..1)));
         match tried.outcome {
-            Ok((_, meta)) => Ok(Some(self.meta(path.clone(), &meta))),
+            Ok((_, found)) => Ok(Some(meta(path.clone(), found))),
             Err(failure) => absent_or(failure, Operation::Head, self.name(path)),
-        }
-    }
-
-    fn meta(&self, path: ObjectPath, meta: &object_store::ObjectMeta) -> ObjectMeta {
-        let modified = meta.last_modified;
-        let nanoseconds = i32::try_from(modified.timestamp_subsec_nanos()).unwrap_or(0);
-        ObjectMeta {
-            path,
-            size: meta.size,
-            modified: Timestamp::new(modified.timestamp(), nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH),
-            version: Version::new(meta.e_tag.clone().unwrap_or_default()),
         }
     }
 
@@ -334,23 +357,16 @@ impl Bucket {
     }
 
     /// One page of a listing.
-    fn page(&self, dir: Option<&ObjectPath>, options: PaginatedListOptions) -> Result<Page> {
-        let (client, prefix, limits) = (Arc::clone(&self.client), self.dir_key(dir), self.limits);
+    fn page(&self, listing: Listing, name: String) -> Result<Page> {
+        let (service, limits) = (Arc::clone(&self.service), self.limits);
         let tried = self.run(async move {
-            attempts(limits, None, || {
-                let (client, prefix, options) = (Arc::clone(&client), prefix.clone(), options.clone());
-                async move { within(limits.attempt, client.list_paginated(prefix.as_deref(), options)).await }
-            })
-            .await
+            attempts(limits, Extra::default(), || within(limits.attempt, service.list(listing.clone()))).await
         });
-        let name = dir.map_or_else(|| self.place.clone(), |dir| self.name(dir));
-        let found = tried.outcome.map_err(|failure| failure.into_error(Operation::List, name))?;
-        Ok(Page { objects: found.result.objects, dirs: found.result.common_prefixes, next: found.page_token })
+        tried.outcome.map_err(|failure| failure.into_error(Operation::List, name))
     }
 
     /// A key without the store's prefix; none for a name that is not ours.
-    fn path(&self, location: &Path) -> Option<ObjectPath> {
-        let key = location.as_ref();
+    fn path(&self, key: &str) -> Option<ObjectPath> {
         let path = if self.prefix.is_empty() {
             key
         } else {
@@ -359,34 +375,46 @@ impl Bucket {
         ObjectPath::new(path).ok()
     }
 
+    /// Removes objects, several requests at a time where each removes few.
     fn remove(&self, paths: &[ObjectPath]) -> Result<()> {
-        for batch in paths.chunks(DELETE_BATCH) {
-            let locations: Vec<Path> = batch.iter().map(|path| self.location(path)).collect();
-            let (client, limits) = (Arc::clone(&self.client), self.limits);
-            let tried = self.run(async move {
-                attempts(limits, None, || {
-                        let locations: Vec<_> = locations.iter().cloned().map(Ok).collect();
-                        let removed = client.delete_stream(Box::pin(futures_util::stream::iter(locations)));
-                        async move {
-                            futures_util::TryStreamExt::try_for_each(removed, |_| async { Ok(()) }).await
-                        }
-                    })
-                    .await
-            });
-            match tried.outcome {
-                // Without bulk requests an absent key can be answered as such.
-                Ok(()) | Err(Failure { verdict: Verdict::Absent, .. }) => {}
-                Err(failure) => return Err(failure.into_error(Operation::Delete, self.name(&batch[0]))),
+        let mut sent = VecDeque::new();
+        for batch in paths.chunks(self.service.delete_batch()) {
+            if sent.len() >= REMOVALS_MAX {
+                self.await_removal(sent.pop_front())?;
             }
+            sent.push_back((&batch[0], self.start_removal(batch)));
+        }
+        while !sent.is_empty() {
+            self.await_removal(sent.pop_front())?;
         }
         Ok(())
     }
+
+    fn start_removal(&self, batch: &[ObjectPath]) -> Pending<()> {
+        let keys: Vec<String> = batch.iter().map(|path| self.key_of(path)).collect();
+        let (service, limits) = (Arc::clone(&self.service), self.limits);
+        self.start(async move {
+            attempts(limits, Extra::default(), || within(limits.attempt, service.delete(&keys))).await
+        })
+    }
+
+    fn await_removal(&self, removal: Option<(&ObjectPath, Pending<()>)>) -> Result<()> {
+        let Some((first, pending)) = removal else { return Ok(()) };
+        match pending.wait().outcome {
+            // Without bulk requests an absent key can be answered as such.
+            Ok(()) | Err(Failure { verdict: Verdict::Absent, .. }) => Ok(()),
+            Err(failure)
+                if failure.verdict == Verdict::NotFoundByUnknown && self.is_listed_without(first) =>
+            {
+                Ok(())
+            }
+            Err(failure) => Err(failure.into_error(Operation::Delete, self.name(first))),
+        }
+    }
 }
 
-struct Page {
-    objects: Vec<object_store::ObjectMeta>,
-    dirs: Vec<Path>,
-    next: Option<String>,
+fn meta(path: ObjectPath, found: Found) -> ObjectMeta {
+    ObjectMeta { path, size: found.size, modified: found.modified, version: found.version }
 }
 
 /// A request under way.
@@ -411,7 +439,7 @@ fn absent_or(failure: Failure, operation: Operation, object: String) -> Result<O
     }
 }
 
-impl Store for S3 {
+impl Store for Cloud {
     fn describe(&self) -> String {
         self.bucket.place.clone()
     }
@@ -421,7 +449,7 @@ impl Store for S3 {
     }
 
     fn writer(&self, path: &ObjectPath) -> Result<Box<dyn ObjectWriter>> {
-        Ok(Box::new(writer::S3Writer::new(Arc::clone(&self.bucket), path)))
+        Ok(Box::new(writer::CloudWriter::new(Arc::clone(&self.bucket), path)))
     }
 
     fn get_with_meta(&self, path: &ObjectPath) -> Result<(Vec<u8>, ObjectMeta)> {
@@ -453,7 +481,7 @@ impl Store for S3 {
         }
         let tried = self.bucket.read(path, Some(GetRange::Suffix(len_max)));
         match tried.outcome {
-            Ok((body, meta)) => Ok((body.into(), meta.size)),
+            Ok((body, found)) => Ok((body.into(), found.size)),
             // No suffix of an empty object can be satisfied; services answer with 416 or with the whole of nothing.
             Err(failure) => match self.bucket.head(path)? {
                 Some(meta) if meta.size == 0 => Ok((Vec::new(), 0)),
@@ -469,20 +497,20 @@ impl Store for S3 {
     fn list(&self, dir: Option<&ObjectPath>, start_after: Option<&str>) -> Result<Vec<ObjectMeta>> {
         let mut found = Vec::new();
         let mut next = None;
+        let name = || dir.map_or_else(|| self.describe(), |dir| self.bucket.name(dir));
         loop {
-            let page = self.bucket.page(
-                dir,
-                PaginatedListOptions {
-                    offset: start_after.map(|after| self.bucket.key(after)),
-                    page_token: next,
-                    ..PaginatedListOptions::default()
-                },
-            )?;
-            found.extend(page.objects.iter().filter_map(|object| {
-                let path = self.bucket.path(&object.location)?;
+            let listing = Listing {
+                prefix: self.bucket.dir_key(dir),
+                start_after: start_after.map(|after| self.bucket.key(after)),
+                dirs: false,
+                next,
+            };
+            let page = self.bucket.page(listing, name())?;
+            found.extend(page.objects.into_iter().filter_map(|(key, found)| {
+                let path = self.bucket.path(&key)?;
                 // Not every service honours the start.
                 let wanted = start_after.is_none_or(|after| path.as_str() > after);
-                wanted.then(|| self.bucket.meta(path, object))
+                wanted.then(|| meta(path, found))
             }));
             next = page.next;
             if next.is_none() {
@@ -497,16 +525,12 @@ impl Store for S3 {
     fn list_dirs(&self, dir: Option<&ObjectPath>) -> Result<Vec<String>> {
         let mut names = BTreeSet::new();
         let mut next = None;
+        let name = || dir.map_or_else(|| self.describe(), |dir| self.bucket.name(dir));
         loop {
-            let page = self.bucket.page(
-                dir,
-                PaginatedListOptions {
-                    delimiter: Some("/".into()),
-                    page_token: next,
-                    ..PaginatedListOptions::default()
-                },
-            )?;
-            let paths = page.dirs.iter().filter_map(|location| self.bucket.path(location));
+            let listing =
+                Listing { prefix: self.bucket.dir_key(dir), dirs: true, next, ..Listing::default() };
+            let page = self.bucket.page(listing, name())?;
+            let paths = page.dirs.iter().filter_map(|key| self.bucket.path(key.trim_end_matches('/')));
             names.extend(paths.map(|path| path.name().to_owned()));
             next = page.next;
             if next.is_none() {
@@ -526,21 +550,13 @@ impl Store for S3 {
 
     fn now(&self) -> Result<Timestamp> {
         let bucket = &self.bucket;
-        let (client, location, limits) =
-            (Arc::clone(&bucket.client), Path::from(bucket.key(MARKER)), bucket.limits);
-        let tried = bucket.run(async move {
-            attempts(limits, None, || {
-                let (client, location) = (Arc::clone(&client), location.clone());
-                let options = GetOptions { head: true, ..GetOptions::default() };
-                async move { within(limits.attempt, client.get_opts(&location, options)).await.map(drop) }
-            })
-            .await
-        });
+        let marker = ObjectPath::new(MARKER)?;
+        let tried = bucket.look(&marker);
         // Whatever the reply was, it carries the clock.
         match (tried.seen.date, tried.outcome) {
             (Some(now), _) => Ok(now),
             (None, Err(failure)) => Err(failure.into_error(Operation::Clock, bucket.place.clone())),
-            (None, Ok(())) => Err(StoreError::Unsupported {
+            (None, Ok(_)) => Err(StoreError::Unsupported {
                 operation: Operation::Clock,
                 object: bucket.place.clone(),
                 what: "the Date header",
@@ -548,8 +564,7 @@ impl Store for S3 {
         }
     }
 
-    /// Uploads that were never completed are invisible, but paid for. S3 removes them by a lifecycle rule; the client used here cannot
-    /// list them.
+    /// Uploads that were never completed are invisible. S3 removes them by a lifecycle rule, Google and Azure after a week by themselves.
     fn clean(&self, _age: Duration) -> Result<u64> {
         Ok(0)
     }

@@ -1,41 +1,44 @@
-//! Big objects in S3: one request while they are small, an upload in parts when they grow.
+//! Big objects: one request while they are small, an upload in parts when they grow.
 
 use super::attempt::{Tried, attempts, within};
+use super::http::Extra;
+use super::service::{Part, Upload};
+use super::through::quoted;
 use super::{Bucket, Pending};
 use crate::{ObjectMeta, ObjectPath, ObjectWriter, Operation, PutMode, Result, StoreError};
 use bytes::Bytes;
-use object_store::multipart::{MultipartStore, PartId};
-use object_store::{HeaderValue, PutPayload};
+use object_store::HeaderValue;
 use std::{collections::VecDeque, sync::Arc};
 
-/// Size of a part, and of the largest object sent in one request. S3 takes parts from 5 MiB and 10,000 of them: 160 GiB an object.
+/// Size of a part, and of the largest object sent in one request. S3 takes parts from 5 MiB and 10,000 of them: 160 GiB an object. Azure
+/// takes 50,000 blocks of up to 4000 MiB, Google parts that are multiples of 256 KiB, to 5 TiB.
 const PART_BYTES: usize = 16 << 20;
 
 /// Parts on their way while the next is filled. With it and the one being filled a writer holds at most three parts.
 const IN_FLIGHT_MAX: usize = 2;
 
 #[derive(Debug)]
-pub(super) struct S3Writer {
+pub(super) struct CloudWriter {
     bucket: Arc<Bucket>,
     path: ObjectPath,
     filling: Vec<u8>,
     size: u64,
-    upload: Option<Upload>,
+    upload: Option<Sending>,
     /// Recognises the content should the reply to the last request be lost.
     hash: blake3::Hasher,
 }
 
 /// An upload in parts that has begun.
 #[derive(Debug)]
-struct Upload {
+struct Sending {
     id: String,
-    sending: VecDeque<Pending<PartId>>,
+    sending: VecDeque<Pending<String>>,
     begun: usize,
-    sent: Vec<PartId>,
+    sent: Vec<String>,
     completed: bool,
 }
 
-impl S3Writer {
+impl CloudWriter {
     pub(super) fn new(bucket: Arc<Bucket>, path: &ObjectPath) -> Self {
         let hash = blake3::Hasher::new();
         Self { bucket, path: path.clone(), filling: Vec::new(), size: 0, upload: None, hash }
@@ -50,38 +53,34 @@ impl S3Writer {
         if self.upload.is_none() {
             let id = self.begin()?;
             self.upload =
-                Some(Upload { id, sending: VecDeque::new(), begun: 0, sent: Vec::new(), completed: false });
+                Some(Sending { id, sending: VecDeque::new(), begun: 0, sent: Vec::new(), completed: false });
         }
-        self.await_parts(IN_FLIGHT_MAX - 1)?;
+        let others = if self.bucket.service.parts_in_order() { 0 } else { IN_FLIGHT_MAX - 1 };
+        self.await_parts(others)?;
         let part = Bytes::from(std::mem::take(&mut self.filling));
         self.hash.update(&part);
         let Some(upload) = &mut self.upload else {
             return Ok(());
         };
-        let (client, location) = (Arc::clone(&self.bucket.client), self.bucket.location(&self.path));
+        let (service, key) = (Arc::clone(&self.bucket.service), self.bucket.key_of(&self.path));
         let (id, index, limits) = (upload.id.clone(), upload.begun, self.bucket.limits);
         upload.begun += 1;
         upload.sending.push_back(self.bucket.start(async move {
-            attempts(limits, None, || {
-                let (client, location, id) = (Arc::clone(&client), location.clone(), id.clone());
-                let (payload, patience) =
-                    (PutPayload::from(part.clone()), limits.patience(part.len() as u64));
-                async move { within(patience, client.put_part(&location, &id, index, payload)).await }
-            })
-            .await
+            let patience = limits.patience(part.len() as u64);
+            // All parts but the last are of one size.
+            let part = Part { index, offset: index as u64 * PART_BYTES as u64, body: part };
+            attempts(limits, Extra::default(), || within(patience, service.part(&key, &id, part.clone())))
+                .await
         }));
         Ok(())
     }
 
     fn begin(&self) -> Result<String> {
-        let (client, location) = (Arc::clone(&self.bucket.client), self.bucket.location(&self.path));
+        let (service, key) = (Arc::clone(&self.bucket.service), self.bucket.key_of(&self.path));
         let limits = self.bucket.limits;
+        let extra = Extra { retention: self.bucket.retention(&self.path), ..Extra::default() };
         let tried = self.bucket.run(async move {
-            attempts(limits, None, || {
-                let (client, location) = (Arc::clone(&client), location.clone());
-                async move { within(limits.attempt, client.create_multipart(&location)).await }
-            })
-            .await
+            attempts(limits, extra, || within(limits.attempt, service.begin(&key))).await
         });
         self.checked(tried)
     }
@@ -114,17 +113,22 @@ impl S3Writer {
             object: self.bucket.name(&self.path),
             found: None,
         })?;
-        let (client, location) = (Arc::clone(&self.bucket.client), self.bucket.location(&self.path));
-        let (id, parts, limits) = (upload.id.clone(), upload.sent.clone(), self.bucket.limits);
+        let tail = Bytes::from(std::mem::take(&mut self.filling));
+        self.hash.update(&tail);
+        let (service, limits, mode_wanted) =
+            (Arc::clone(&self.bucket.service), self.bucket.limits, mode.clone());
+        let parts = Upload {
+            key: self.bucket.key_of(&self.path),
+            id: upload.id.clone(),
+            parts: upload.sent.clone(),
+            tail,
+            size: self.size,
+        };
         let tried = self.bucket.run(async move {
-            attempts(limits, condition, || {
-                let (client, location) = (Arc::clone(&client), location.clone());
-                let (id, parts) = (id.clone(), parts.clone());
-                // S3 may take minutes to join many parts.
-                let patience = limits.attempt.saturating_mul(4);
-                async move { within(patience, client.complete_multipart(&location, &id, parts)).await }
-            })
-            .await
+            // S3 may take minutes to join many parts.
+            let patience = limits.attempt.saturating_mul(4) + limits.patience(parts.tail.len() as u64);
+            let extra = Extra { condition, ..Extra::default() };
+            attempts(limits, extra, || within(patience, service.complete(&parts, &mode_wanted))).await
         });
         let (hash, path) = (self.hash.finalize(), self.path.clone());
         let stored = self.bucket.settle(&self.path, mode, self.size, tried, |bucket| {
@@ -142,12 +146,12 @@ fn condition(mode: &PutMode) -> Option<Option<(&'static str, HeaderValue)>> {
         PutMode::Overwrite => Some(None),
         PutMode::IfAbsent => Some(Some(("if-none-match", HeaderValue::from_static("*")))),
         PutMode::IfMatch(version) => {
-            HeaderValue::from_str(version.as_str()).ok().map(|value| Some(("if-match", value)))
+            HeaderValue::from_str(&quoted(version)).ok().map(|value| Some(("if-match", value)))
         }
     }
 }
 
-impl ObjectWriter for S3Writer {
+impl ObjectWriter for CloudWriter {
     fn write_all(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.size += bytes.len() as u64;
         while !bytes.is_empty() {
@@ -168,14 +172,17 @@ impl ObjectWriter for S3Writer {
 
     fn finish(mut self: Box<Self>, mode: PutMode) -> Result<ObjectMeta> {
         if self.upload.is_some() {
-            self.send_part()?;
+            // Where parts are sent in order, the last one completes the object.
+            if !self.bucket.service.parts_in_order() {
+                self.send_part()?;
+            }
             self.await_parts(0)?;
         }
         self.complete(&mode)
     }
 }
 
-impl Drop for S3Writer {
+impl Drop for CloudWriter {
     fn drop(&mut self) {
         let Some(upload) = self.upload.take() else {
             return;
@@ -187,15 +194,12 @@ impl Drop for S3Writer {
         for pending in upload.sending {
             pending.wait();
         }
-        let (client, location) = (Arc::clone(&self.bucket.client), self.bucket.location(&self.path));
+        let (service, key) = (Arc::clone(&self.bucket.service), self.bucket.key_of(&self.path));
         let limits = self.bucket.limits;
         // What cannot be removed now is left to the bucket's lifecycle rule; nobody sees it.
         let _ = self.bucket.run(async move {
-            attempts(limits, None, || {
-                let (client, location, id) = (Arc::clone(&client), location.clone(), upload.id.clone());
-                async move { within(limits.attempt, client.abort_multipart(&location, &id)).await }
-            })
-            .await
+            attempts(limits, Extra::default(), || within(limits.attempt, service.abort(&key, &upload.id)))
+                .await
         });
     }
 }

@@ -3,10 +3,9 @@
 //! `object_store` can retry by itself, but then nobody knows whether an earlier attempt of a conditional write may already have taken
 //! effect. So its retries are off, and this loop remembers.
 
-use super::http::{Exchange, Notebook};
+use super::http::{Exchange, Extra, Notebook};
 use super::judge::{Verdict, judge};
 use crate::{Operation, Source, StoreError};
-use object_store::HeaderValue;
 use std::time::{Duration, Instant};
 use tokio::time::error::Elapsed;
 
@@ -43,7 +42,7 @@ pub(super) async fn within<T>(
 ) -> object_store::Result<T> {
     match tokio::time::timeout(patience, step).await {
         Ok(done) => done,
-        Err(elapsed) => Err(object_store::Error::Generic { store: "S3", source: Box::new(elapsed) }),
+        Err(elapsed) => Err(object_store::Error::Generic { store: "store", source: Box::new(elapsed) }),
     }
 }
 
@@ -95,11 +94,7 @@ impl Failure {
 }
 
 /// Makes requests until one is answered for good. Each limits its own time by [`within`].
-pub(super) async fn attempts<T, F, R>(
-    limits: Limits,
-    condition: Option<(&'static str, HeaderValue)>,
-    request: F,
-) -> Tried<T>
+pub(super) async fn attempts<T, F, R>(limits: Limits, extra: Extra, request: F) -> Tried<T>
 where
     F: Fn() -> R,
     R: Future<Output = object_store::Result<T>>,
@@ -109,7 +104,7 @@ where
     let mut made = 0;
     loop {
         made += 1;
-        let notebook = Notebook::with_condition(condition.clone());
+        let notebook = Notebook::with(extra.clone());
         let answer = notebook.follow(request()).await;
         let seen = notebook.latest();
         let failure = match answer {
@@ -119,6 +114,10 @@ where
                 timed_out: Some(start.elapsed()),
                 source: Box::new(error),
             },
+            // A service's own code can see before it asks that a condition does not hold.
+            Err(error @ object_store::Error::Precondition { .. }) if seen.sent == 0 => {
+                Failure { verdict: Verdict::ConditionFailed, timed_out: None, source: Box::new(error) }
+            }
             Err(error) => Failure { verdict: judge(&seen), timed_out: None, source: Box::new(error) },
         };
         let Verdict::Retry { effect_unknown } = failure.verdict else {

@@ -41,21 +41,29 @@ pub(super) fn judge(seen: &Exchange) -> Verdict {
     }
     match (seen.failure, seen.status) {
         (Some(HttpErrorKind::Connect), _) => Verdict::Retry { effect_unknown: false },
+        // Some services answer so at the very end of an object, or for the end of an empty one. Asking again changes nothing.
+        (None, Some(200..300)) if seen.empty_range => Verdict::RangeBeyondEnd,
         // No reply, or a good one whose body broke off.
         (Some(_), _) | (None, None | Some(200..300)) => Verdict::Retry { effect_unknown: true },
         (None, Some(status)) => refused(status, seen.code.as_deref()),
     }
 }
 
-/// Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; those of MinIO and Ceph for full disks and quotas.
+/// Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; those of MinIO and Ceph for full disks and quotas;
+/// learn.microsoft.com/rest/api/storageservices/blob-service-error-codes. Google's XML API uses those of S3.
 fn refused(status: u16, code: Option<&str>) -> Verdict {
     match (status, code) {
         (_, Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity" | "EntityTooLarge"))
         | (507, _) => Verdict::NoSpace,
-        (404, Some("NoSuchKey")) => Verdict::Absent,
-        (404, Some("NoSuchBucket")) => Verdict::NoBucket,
+        (404, Some("NoSuchKey" | "BlobNotFound")) => Verdict::Absent,
+        (404, Some("NoSuchBucket" | "ContainerNotFound")) | (409, Some("ContainerBeingDeleted")) => {
+            Verdict::NoBucket
+        }
         (404, Some("NoSuchUpload")) => Verdict::NoUpload,
         (404, _) => Verdict::NotFoundByUnknown,
+        // Azure uses the statuses of conditions for leases and immutability policies too: nobody else was first there.
+        (409, Some("BlobImmutableDueToPolicy" | "ContainerDisabled" | "AccountIsDisabled"))
+        | (412, Some("LeaseIdMissing")) => Verdict::Denied,
         // S3 answers so when two conditional writes meet; neither reply says who wins.
         (409, Some("ConditionalRequestConflict" | "OperationAborted")) => {
             Verdict::Retry { effect_unknown: false }
@@ -87,6 +95,8 @@ mod tests {
     fn only_the_service_itself_proves_absence() {
         assert_eq!(replied(404, Some("NoSuchKey")), Verdict::Absent);
         assert_eq!(replied(404, Some("NoSuchBucket")), Verdict::NoBucket);
+        assert_eq!(replied(404, Some("BlobNotFound")), Verdict::Absent);
+        assert_eq!(replied(404, Some("ContainerNotFound")), Verdict::NoBucket);
         assert_eq!(replied(404, None), Verdict::NotFoundByUnknown);
         assert_eq!(replied(403, Some("AccessDenied")), Verdict::Denied);
     }
@@ -99,6 +109,8 @@ mod tests {
         assert_eq!(lost(HttpErrorKind::Timeout), Verdict::Retry { effect_unknown: true });
         assert_eq!(replied(500, Some("InternalError")), Verdict::Retry { effect_unknown: true });
         assert_eq!(replied(200, None), Verdict::Retry { effect_unknown: true });
+        let nothing = Exchange { sent: 1, status: Some(206), empty_range: true, ..Exchange::default() };
+        assert_eq!(judge(&nothing), Verdict::RangeBeyondEnd);
     }
 
     #[test]
@@ -106,6 +118,12 @@ mod tests {
         let clash = replied(409, Some("ConditionalRequestConflict"));
         assert_eq!(clash, Verdict::Retry { effect_unknown: false });
         assert_eq!(replied(412, Some("PreconditionFailed")), Verdict::ConditionFailed);
+    }
+
+    #[test]
+    fn an_immutable_blob_is_a_refusal_and_not_somebody_elses_write() {
+        assert_eq!(replied(409, Some("BlobAlreadyExists")), Verdict::ConditionFailed);
+        assert_eq!(replied(409, Some("BlobImmutableDueToPolicy")), Verdict::Denied);
     }
 
     #[test]
