@@ -164,7 +164,7 @@ fn a_promotion_ends_the_backup_and_leaves_the_earlier_ones() -> Result<()> {
     ensure!(stderr.contains("was promoted during the backup"), "{stderr}");
     let list = pair.scene.pgproof(&["list", "--json"])?.succeeded()?.json()?;
     let listed = list["report"]["lineages"][0]["backups"].as_array().context("backups")?;
-    let published = listed.iter().filter(|backup| backup["state"]["state"] == "published");
+    let published = listed.iter().filter(|backup| backup["state"] == "published");
     assert_eq!(published.map(|backup| &backup["id"]).collect::<Vec<_>>(), [&before["id"]], "{list:#}");
     let refused = pair.backup(&[])?;
     assert_eq!(refused.code, 3);
