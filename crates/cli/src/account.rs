@@ -49,7 +49,7 @@ pub(crate) fn configured_owner(config: &Config) -> Owner {
         return current;
     }
     let data = config.instance.pgdata.as_deref().and_then(|path| Owner::of(path).ok());
-    data.or_else(|| config.repository().ok().as_ref().and_then(repository_owner)).unwrap_or(current)
+    data.or_else(|| config.repositories().ok()?.iter().find_map(repository_owner)).unwrap_or(current)
 }
 
 /// The owner of a repository's directory; none in a bucket.

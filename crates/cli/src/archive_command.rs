@@ -43,6 +43,16 @@ pub(crate) fn spool_flag(spool: &Path) -> String {
     format!(" --spool {}", quoted(spool))
 }
 
+/// What keeps `restore_command` from asking a repository.
+pub(crate) fn without_flag(repository: &str) -> String {
+    format!(" --without {repository}")
+}
+
+/// What makes `restore_command` ask one repository only.
+pub(crate) fn named_flag(repository: &str) -> String {
+    format!(" --repository {repository}")
+}
+
 /// What makes `restore_command` use another key than the configuration's.
 pub(crate) fn key_flag(key: &Path) -> String {
     format!(" --key-file {}", quoted(key))

@@ -22,6 +22,19 @@ pub(crate) enum Exit {
     Failed,
 }
 
+impl Exit {
+    /// The one that matters more, where several things were done.
+    pub(crate) fn worse(self, other: Self) -> Self {
+        let rank = |exit: Self| match exit {
+            Self::Done => 0,
+            Self::BadAnswer => 1,
+            Self::Usage => 2,
+            Self::Failed => 3,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+}
+
 /// Whose rules the exit code follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rules {

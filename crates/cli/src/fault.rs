@@ -34,12 +34,27 @@ impl Refused {
     pub(crate) fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: hint.into() }
     }
+
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
 }
 
 impl Fault {
     pub(crate) fn new(error: &anyhow::Error) -> Self {
+        Self::of(error.as_ref())
+    }
+
+    /// What another process said of its failure.
+    pub(crate) fn said(message: String) -> Self {
+        Self { code: "failed".to_owned(), message, causes: Vec::new(), hint: None }
+    }
+
+    /// The same from an error as a library gave it.
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
+        let chain = || std::iter::successors(Some(error), |&error| error.source());
         let mut texts: Vec<String> = Vec::new();
-        for cause in error.chain() {
+        for cause in chain() {
             let text = cause.to_string();
             // Some libraries repeat their source in their own text.
             if texts.last().is_none_or(|last| !last.contains(&text)) {
@@ -47,13 +62,20 @@ impl Fault {
             }
         }
         let mut texts = texts.into_iter();
-        let known = || error.chain().filter_map(code_and_hint);
+        let known = || chain().filter_map(code_and_hint);
         Self {
             code: known().find_map(|(code, _)| code).unwrap_or_else(|| "failed".to_owned()),
             message: texts.next().unwrap_or_default(),
             causes: texts.collect(),
             hint: known().find_map(|(_, hint)| hint),
         }
+    }
+}
+
+impl Fault {
+    /// What and why, without what to do next.
+    pub(crate) fn one_line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
     }
 }
 

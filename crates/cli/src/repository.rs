@@ -1,13 +1,14 @@
 //! Opening the configured repository, and finding in it what a person named.
 
 use crate::args::high::Context;
-use crate::config::{Config, RepositoryConfig};
+use crate::config::{Config, ConfigError, RepositoryConfig};
 use crate::fault::Refused;
 use anyhow::Context as _;
 use pgproof_pg::SystemIdentifier;
 use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, dump_lineages, lineages};
 use pgproof_repo::lease::LeaseTimes;
-use pgproof_repo::{BackupId, Lineage, Repository, Unlock};
+use pgproof_repo::{BackupId, Error, Lineage, Repository, Unlock};
+use pgproof_wal::NamedRepository;
 use std::sync::Arc;
 
 /// What opens a configured repository.
@@ -33,19 +34,67 @@ pub(crate) fn ways(config: &RepositoryConfig) -> Vec<(String, Unlock)> {
     file.into_iter().chain(command).collect()
 }
 
-/// Opens the configured repository.
-pub(crate) fn open(config: &Config) -> anyhow::Result<Repository> {
-    let repository = config.repository()?;
-    let store = repository.store.open()?;
-    Ok(Repository::open(Arc::from(store), &unlock(&repository))?)
+/// Opens a configured repository.
+pub(crate) fn open(config: &RepositoryConfig) -> anyhow::Result<Repository> {
+    let store = config.store.open()?;
+    Ok(Repository::open(Arc::from(store), &unlock(config))?)
 }
 
-/// Reads the configuration and opens its repository.
-pub(crate) fn open_configured(context: &Context) -> anyhow::Result<(Config, Repository)> {
+/// A configured repository, and what opening it gave.
+pub(crate) struct Opened {
+    pub(crate) config: RepositoryConfig,
+    pub(crate) repository: anyhow::Result<Repository>,
+}
+
+/// Opens the repositories that are meant, in their order.
+pub(crate) fn open_each(config: &Config) -> anyhow::Result<Vec<Opened>> {
+    let open = |config: RepositoryConfig| Opened { repository: open(&config), config };
+    Ok(config.repositories()?.into_iter().map(open).collect())
+}
+
+/// Reads the configuration and opens the repositories that are meant.
+pub(crate) fn open_configured(context: &Context) -> anyhow::Result<(Config, Vec<Opened>)> {
     let config = context.config()?;
     crate::account::become_repository_owner(&config)?;
+    let opened = open_each(&config)?;
+    Ok((config, opened))
+}
+
+/// Reads the configuration and opens the one repository that is meant.
+pub(crate) fn open_one(context: &Context) -> anyhow::Result<(RepositoryConfig, Repository)> {
+    let config = context.config()?;
+    crate::account::become_repository_owner(&config)?;
+    let config = config.one_repository()?;
     let repository = open(&config)?;
     Ok((config, repository))
+}
+
+/// The repositories that are meant, to be opened when they are needed.
+pub(crate) fn named(config: &Config) -> Result<Vec<NamedRepository>, ConfigError> {
+    let name = |config: RepositoryConfig| {
+        let (name, place, required) = (config.name.clone(), config.store.describe(), config.required);
+        NamedRepository::new(name, place, required, move || {
+            let store = config.store.open().map_err(Error::store("open the repository"))?;
+            Repository::open(Arc::from(store), &unlock(&config))
+        })
+    };
+    Ok(config.repositories()?.into_iter().map(name).collect())
+}
+
+/// The same without those that a recovery was told to leave out.
+pub(crate) fn named_without(config: &Config, without: &[String]) -> anyhow::Result<Vec<NamedRepository>> {
+    let mut repositories = named(config)?;
+    // One that is not configured was taken out of the file meanwhile, which comes to the same.
+    repositories.retain(|repository| !without.contains(&repository.name));
+    match repositories.is_empty() {
+        true => Err(Refused::new(
+            "repository-none-left",
+            "no repository is left to be asked",
+            "leave out one --without",
+        )
+        .into()),
+        false => Ok(repositories),
+    }
 }
 
 /// Reads the catalogs of all lineages.

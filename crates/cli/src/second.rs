@@ -31,14 +31,13 @@ pub(crate) fn choose(
     config: &Config,
     context: &Context,
 ) -> anyhow::Result<RepositoryConfig> {
-    let configured = || config.repository();
     let mut chosen = if named.text.contains("://") {
-        RepositoryConfig { store: StoreConfig::from_url(named.text)?, key_file: None, key_command: None }
+        config.elsewhere(StoreConfig::from_url(named.text)?)?
     } else if named.text.contains('/') || named.text == "." || named.text == ".." {
         let path = context.absolute(Path::new(named.text));
-        RepositoryConfig { store: StoreConfig::directory(path), key_file: None, key_command: None }
+        config.elsewhere(StoreConfig::directory(path))?
     } else if config.settings.repositories.iter().any(|name| name == named.text) {
-        configured()?
+        config.configured(named.text)?
     } else {
         let known = config.settings.repositories.join(", ");
         let known =
@@ -47,10 +46,9 @@ pub(crate) fn choose(
         let hint = "write a directory with its slashes (./repository), a URL, or a name from pgproof.toml";
         return Err(Refused::new("repository-unknown", message, hint).into());
     };
-    // The place of the configured repository is opened by its key, however it was named.
-    if let Ok(same) = configured()
-        && same.store == chosen.store
-    {
+    // The place of a configured repository is opened by its key, however it was named.
+    let mut configured = config.settings.repositories.iter().filter_map(|name| config.configured(name).ok());
+    if let Some(same) = configured.find(|same| same.store == chosen.store) {
         chosen.key_file = same.key_file;
         chosen.key_command = same.key_command;
     }
@@ -101,7 +99,8 @@ mod tests {
             stderr_terminal: false,
         };
         let context = Context::new(&low, surroundings);
-        let file = "[repository.main]\npath = \"/backup/main\"\nkey_file = \"/etc/main.key\"\n";
+        let file = "[repository.main]\npath = \"/backup/main\"\nkey_file = \"/etc/main.key\"\n\
+                    [repository.far]\npath = \"/backup/far\"\n";
         let file = Some(("/etc/pgproof.toml".into(), file.to_owned()));
         let config = Config::from_text(file, Vec::new(), &BTreeMap::new(), &[]).unwrap();
         match choose(Named { text, key_file: key_file.map(Path::new) }, &config, &context) {
@@ -119,6 +118,7 @@ mod tests {
         assert_eq!(chosen("main", Some("other.key")).1.as_deref(), Some("/work/other.key"));
         assert_eq!(chosen("./main", None), ("directory /work/./main".to_owned(), None));
         assert_eq!(chosen("s3://bucket/second", None), ("s3://bucket/second".to_owned(), None));
+        assert_eq!(chosen("far", None), ("directory /backup/far".to_owned(), None));
         assert_eq!(chosen("second", None).0, "repository-unknown");
     }
 }

@@ -283,6 +283,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Nobody waited any longer for a file to be archived, and nothing of it was stored.
+    #[error("{path} was not stored: nobody waits for it any more")]
+    Withdrawn {
+        /// The file.
+        path: String,
+    },
     /// The archive holds other content under the same name.
     #[error("{name} is archived already with other content: {archived}, this one is {offered}")]
     WalConflict {
@@ -410,6 +416,7 @@ impl Error {
             Self::BackupGone { .. } => "backup-gone",
             Self::WriterSuperseded { .. } => "writer-superseded",
             Self::EpochFile { .. } => "writer-epoch-file",
+            Self::Withdrawn { .. } => "wal-withdrawn",
             Self::WalConflict { .. } => "wal-conflict",
             Self::File { .. } => "repository-file",
             Self::Thread { .. } => "repository-thread",
@@ -478,6 +485,7 @@ impl Error {
             Self::EpochFile { .. } => {
                 "may this user read the data directory, and is the file a plain number?"
             }
+            Self::Withdrawn { .. } => "`pgproof archive status` shows what the repository lacks",
             Self::WalConflict { .. } => {
                 "do two servers archive into one place? A restored or promoted copy needs a repository of its own, or \
                  `archive_mode = off`, or has to take over"

@@ -55,18 +55,58 @@ pub fn check_epoch(repository: &Repository, lineage: Lineage, epoch: u64) -> Res
     }
 }
 
+/// The same for one of several repositories: where a server took over in another one of them, this one learns it now, so that whoever
+/// archived before is refused here too.
+///
+/// # Errors
+/// As for [`check_epoch`], and [`Error::Store`].
+pub fn admit(repository: &Repository, lineage: Lineage, epoch: u64, pgdata: &Path) -> Result<()> {
+    match current(repository, lineage)?.map_or(0, |writer| writer.value.epoch) == epoch {
+        true => Ok(()),
+        false => {
+            let reason = "it took over in another repository";
+            raise(repository, lineage, pgdata, reason, |known| (known < epoch).then_some(epoch))?;
+            check_epoch(repository, lineage, epoch)
+        }
+    }
+}
+
 /// Makes the server with this data directory the one that archives, and returns its epoch. [`write_epoch`] is to follow.
 ///
 /// # Errors
 /// [`Error::Store`]; a conflict when others take over again and again at the same moment.
 pub fn take_over(repository: &Repository, lineage: Lineage, pgdata: &Path, reason: &str) -> Result<u64> {
+    take_over_from(repository, lineage, pgdata, reason, 0)
+}
+
+/// The same with an epoch of at least so much: what other repositories of the cluster demand.
+///
+/// # Errors
+/// As for [`take_over`].
+pub fn take_over_from(
+    repository: &Repository,
+    lineage: Lineage,
+    pgdata: &Path,
+    reason: &str,
+    least: u64,
+) -> Result<u64> {
+    raise(repository, lineage, pgdata, reason, |known| Some((known + 1).max(least)))
+}
+
+/// Raises the epoch to what `choose` makes of the present one, or leaves it.
+fn raise(
+    repository: &Repository,
+    lineage: Lineage,
+    pgdata: &Path,
+    reason: &str,
+    choose: impl Fn(u64) -> Option<u64>,
+) -> Result<u64> {
     let mut attempt = 0;
     loop {
         let present = current(repository, lineage)?;
-        let (epoch, mode) = match present {
-            Some(writer) => (writer.value.epoch + 1, PutMode::IfMatch(writer.meta.version)),
-            None => (1, PutMode::IfAbsent),
-        };
+        let known = present.as_ref().map_or(0, |writer| writer.value.epoch);
+        let Some(epoch) = choose(known) else { return Ok(known) };
+        let mode = present.map_or(PutMode::IfAbsent, |writer| PutMode::IfMatch(writer.meta.version));
         let writer = ArchiveWriter {
             epoch,
             since: Timestamp::now(),
@@ -134,6 +174,19 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("/new/data") && text.contains("restored after a fire"), "{text}");
         assert_eq!(take_over(&repository, lineage, Path::new("/newer"), "again").unwrap(), 2);
+    }
+
+    #[test]
+    fn a_take_over_in_one_repository_reaches_the_others_with_the_first_push() {
+        let (first, second) = (testing::memory(), testing::memory());
+        let (lineage, data) = (testing::lineage(), Path::new("/new/data"));
+        take_over(&second, lineage, data, "a fire").unwrap();
+        assert_eq!(take_over_from(&first, lineage, data, "another", 5).unwrap(), 5);
+        admit(&second, lineage, 5, data).unwrap();
+        for repository in [&first, &second] {
+            assert_eq!(check_epoch(repository, lineage, 1).unwrap_err().code(), "writer-superseded");
+            assert_eq!(admit(repository, lineage, 4, data).unwrap_err().code(), "writer-superseded");
+        }
     }
 
     #[test]

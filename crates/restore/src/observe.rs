@@ -21,7 +21,7 @@ use pgproof_repo::lease::LeaseTimes;
 use pgproof_repo::manifest::BackupSummary;
 use pgproof_repo::walobject::read_instants;
 use pgproof_repo::walset::WalSet;
-use pgproof_repo::{Lineage, Manifest, Repository};
+use pgproof_repo::{BackupId, Lineage, Manifest, Repository};
 use pgproof_server::Owner;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +52,7 @@ pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp
     let damaged = look_for_damage(&catalog, options)?;
     let mut chosen = choose_from(repository, &catalog, wal, options, now)?;
     chosen.notes.extend(damaged);
+    admit_packs(&catalog, chosen.backup)?;
     let first_not_archived = first_not_archived(wal, &chosen);
     let manifest = Manifest::open(repository, lineage.system(), &chosen.backup)
         .map_err(RestoreError::repository("open the manifest"))?;
@@ -145,6 +146,25 @@ fn look_for_damage(catalog: &LineageCatalog, options: &RestoreOptions) -> Result
         }
     }
     Ok(notes)
+}
+
+/// A backup that lacks an object would fail in the middle: that is said before anything is written, while another repository can still
+/// be chosen. What is in the objects is checked as they are read.
+fn admit_packs(catalog: &LineageCatalog, chosen: BackupId) -> Result<(), Refusal> {
+    let present: BTreeMap<_, _> =
+        catalog.packs.iter().map(|pack| ((pack.backup, pack.number), pack.bytes)).collect();
+    let needed = catalog.backup(chosen).into_iter().flat_map(|backup| &backup.packs);
+    let why = needed.filter_map(|(pack, bytes)| match present.get(pack) {
+        None => Some(format!("pack {} of {} is missing", pack.1, pack.0)),
+        Some(found) if found != bytes => {
+            Some(format!("pack {} of {} has {found} bytes instead of {bytes}", pack.1, pack.0))
+        }
+        Some(_) => None,
+    });
+    match why.into_iter().next() {
+        Some(why) => Err(Refusal::NotUsable { backup: chosen, why }),
+        None => Ok(()),
+    }
 }
 
 fn candidate(backup: &CatalogBackup) -> Option<Candidate> {

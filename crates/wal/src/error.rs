@@ -4,6 +4,7 @@ use pgproof_pg::SystemIdentifier;
 use pgproof_server::ServerError;
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why a WAL file was not archived or not delivered.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,46 @@ pub enum WalError {
         /// What it advised.
         hint: String,
     },
+    /// A repository that others are not to wait for gave no answer in time.
+    #[error("there was no answer within {}", pgproof_base::human_duration(*limit))]
+    TooSlow {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// A repository failed a moment ago, and is tried again soon.
+    #[error("it failed a moment ago, and rests")]
+    Resting,
+    /// Earlier attempts in a repository never came to an end.
+    #[error("{attempts} earlier attempts hang there")]
+    Hanging {
+        /// How many.
+        attempts: usize,
+    },
+    /// A repository that has to hold the file did not take it.
+    #[error(
+        "could not archive {name} into repository `{repository}`; {}",
+        if held.is_empty() { "no repository holds it".to_owned() } else { format!("held by {}", held.join(", ")) }
+    )]
+    NotEverywhere {
+        /// The file.
+        name: String,
+        /// The first that failed.
+        repository: String,
+        /// Those that hold it.
+        held: Vec<String>,
+        /// Why it failed.
+        source: Box<WalError>,
+    },
+    /// A file could not be had from any of several repositories, and not all of them proved it absent.
+    #[error("could not get {name} from repository `{repository}`, and no other one has it")]
+    Nowhere {
+        /// The file.
+        name: String,
+        /// The first that failed.
+        repository: String,
+        /// Why it failed.
+        source: Box<WalError>,
+    },
     /// The server did not send WAL.
     #[error("could not {operation}")]
     Server {
@@ -148,6 +189,10 @@ impl WalError {
                 "start `pgproof archive run` again with the configuration that archive_command names".to_owned()
             }
             Self::Resident { hint, .. } => hint.clone(),
+            Self::TooSlow { .. } | Self::Resting | Self::Hanging { .. } => {
+                "is the repository's network or file system up? `pgproof archive status` shows what it lacks".to_owned()
+            }
+            Self::NotEverywhere { source, .. } | Self::Nowhere { source, .. } => source.hint(),
             Self::Server { source, .. } => source.hint(),
             Self::OtherServer { .. } => {
                 "does the address lead to the right server? Received WAL of the other one was kept".to_owned()

@@ -1,4 +1,4 @@
-//! `archive get`: delivers one file that replay asks for, from the spool if it was fetched ahead, else from the repository.
+//! `archive get`: delivers one file that replay asks for, from the spool if it was fetched ahead, else from the first repository that has it.
 //!
 //! Tells three answers apart, because PostgreSQL does: delivered; proven absent, which ends the archive; and everything else, which
 //! must never look like the end of the archive (see [`GetOutcome::exit_code`]).
@@ -7,6 +7,8 @@ use crate::cluster::read_control;
 use crate::error::WalError;
 use crate::prefetch::is_recovering;
 use crate::receive::deliver::deliver;
+use crate::repositories::NamedRepository;
+use crate::sources::Sources;
 use crate::spool::Spool;
 use pgproof_pg::{ArchiveName, ControlFile, SegmentName};
 use pgproof_repo::walobject::{self, Fetched};
@@ -33,7 +35,7 @@ pub struct GetRequest {
 pub enum GetOutcome {
     /// The file lies at its destination.
     Delivered,
-    /// The repository answered, and has no such file.
+    /// Every repository answered, and none has such a file.
     Absent,
 }
 
@@ -60,21 +62,29 @@ pub enum Ahead {
     Unused,
 }
 
-/// Delivers a file, or proves that there is none. `fill` is called after a delivery when nobody fills the spool.
+/// Delivers a file from the first repository that has it, or proves that none has. `fill` is called after a delivery when nobody fills the
+/// spool; `warn` hears of each repository that others stood in for.
 ///
 /// # Errors
 /// See [`WalError`]; nothing lies at the destination then.
 pub fn get(
-    repository: &Repository,
+    repositories: &[NamedRepository],
     request: &GetRequest,
     threads: usize,
     ahead: Ahead,
     fill: &mut dyn FnMut(),
+    warn: &mut dyn FnMut(&str, &WalError),
 ) -> Result<GetOutcome, WalError> {
     let name = ArchiveName::parse(&request.name)
         .map_err(|source| WalError::NotAWalFile { path: Path::new(&request.name).to_owned(), source })?;
     let control = read_control(&request.pgdata)?;
-    let spooled = spooled(repository, request, &name, &control, ahead);
+    let segment = wanted_ahead(request, &name, &control, ahead);
+    let mut sources = Sources::new(repositories, segment.map(|_| request.pgdata.as_path()));
+    // Before anything is delivered from the spool one repository has answered: a spool proves nothing of itself.
+    let spooled = segment.and_then(|segment| {
+        let repository = sources.first()?;
+        Some((Spool::of(&request.pgdata, &control, repository)?, segment))
+    });
     // A spool that cannot be used is as good as an empty one.
     if let Some((spool, segment)) = &spooled
         && spool.deliver(*segment, &request.pgdata.join(&request.destination)).unwrap_or(false)
@@ -82,7 +92,7 @@ pub fn get(
         ask_for_more(spool, *segment, fill);
         return Ok(GetOutcome::Delivered);
     }
-    let mut outcome = fetch(repository, request, &name, &control, threads)?;
+    let mut outcome = fetch_from_any(&mut sources, request, &name, &control, threads, warn)?;
     if let (GetOutcome::Absent, Some(received)) = (outcome, &request.received) {
         let destination = request.pgdata.join(&request.destination);
         let delivered = deliver(received, &control, &name, &destination);
@@ -99,20 +109,57 @@ pub fn get(
     Ok(outcome)
 }
 
-/// The spool and the place in it, for what can lie there: segments, while a server replays.
-fn spooled(
-    repository: &Repository,
+/// The first repository that has the file decides. That there is none is said only when all of them proved it: whoever could not answer
+/// may be the one that has it.
+fn fetch_from_any(
+    sources: &mut Sources<'_>,
+    request: &GetRequest,
+    name: &ArchiveName,
+    control: &ControlFile,
+    threads: usize,
+    warn: &mut dyn FnMut(&str, &WalError),
+) -> Result<GetOutcome, WalError> {
+    let mut failures: Vec<(String, WalError)> = Vec::new();
+    for at in 0..sources.len() {
+        let named = sources.name(at).to_owned();
+        let fetched =
+            sources.open(at).and_then(|repository| fetch(&repository, request, name, control, threads));
+        match fetched {
+            Ok(GetOutcome::Absent) => {}
+            Err(error) => failures.push((named, error)),
+            Ok(GetOutcome::Delivered) => {
+                for (repository, error) in &failures {
+                    warn(repository, error);
+                }
+                return Ok(GetOutcome::Delivered);
+            }
+        }
+    }
+    let several = sources.len() > 1;
+    for (repository, error) in failures.iter().skip(1) {
+        warn(repository, error);
+    }
+    match failures.into_iter().next() {
+        None => Ok(GetOutcome::Absent),
+        Some((_, error)) if !several => Err(error),
+        Some((repository, source)) => {
+            Err(WalError::Nowhere { name: request.name.clone(), repository, source: Box::new(source) })
+        }
+    }
+}
+
+/// The segment, for what can lie in a spool: segments, while a server replays.
+fn wanted_ahead(
     request: &GetRequest,
     name: &ArchiveName,
     control: &ControlFile,
     ahead: Ahead,
-) -> Option<(Spool, SegmentName)> {
+) -> Option<SegmentName> {
     let ArchiveName::Segment(text) = name else { return None };
     if ahead == Ahead::Unused || !is_recovering(&request.pgdata, control) {
         return None;
     }
-    let segment = SegmentName::parse(text, control.wal_segment_size).ok()?;
-    Some((Spool::of(&request.pgdata, control, repository)?, segment))
+    SegmentName::parse(text, control.wal_segment_size).ok()
 }
 
 fn ask_for_more(spool: &Spool, delivered: SegmentName, fill: &mut dyn FnMut()) {

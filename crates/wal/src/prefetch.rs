@@ -2,10 +2,12 @@
 //!
 //! Nothing depends on it: whatever it does not bring, `archive get` fetches itself, and it may be killed at any point. It ends and
 //! clears the spool when the server no longer recovers, is gone, or has asked for nothing for a while; the next `archive get` starts another
-//! one. Where the repository has no further segment it waits until replay has come on; it never says that a segment is absent.
+//! one. Where no repository has a further segment it waits until replay has come on; it never says that a segment is absent.
 
 use crate::cluster::read_control;
 use crate::error::WalError;
+use crate::repositories::NamedRepository;
+use crate::sources::Sources;
 use crate::spool::{Spool, plan};
 use pgproof_pg::{ArchiveName, ClusterState, ControlFile, SegmentName};
 use pgproof_repo::walobject::{self, Fetched};
@@ -49,12 +51,17 @@ pub fn is_recovering(pgdata: &Path, control: &ControlFile) -> bool {
 /// # Errors
 /// [`WalError`] when the data directory cannot be looked at. A spool that cannot be used, or a repository that cannot be reached, only
 /// ends it: `archive get` fetches for itself then.
-pub fn prefetch(repository: &Repository, request: &PrefetchRequest) -> Result<(), WalError> {
+pub fn prefetch(repositories: &[NamedRepository], request: &PrefetchRequest) -> Result<(), WalError> {
     let control = read_control(&request.pgdata)?;
-    let Some(spool) = Spool::of(&request.pgdata, &control, repository) else { return Ok(()) };
+    let mut sources = Sources::new(repositories, Some(&request.pgdata));
+    let Some(first) = sources.first() else { return Ok(()) };
+    let Some(spool) = Spool::of(&request.pgdata, &control, first) else { return Ok(()) };
     let Ok(Some(lock)) = spool.lock() else { return Ok(()) };
     if spool.sweep().is_ok() {
-        let mut fetcher = Fetcher { repository, request, control, spool: &spool, end: None, failures: 0 };
+        // One that does not open now is left out: what only it has `archive get` asks it for.
+        let opened = (0..sources.len()).filter_map(|at| sources.open(at).ok()).collect();
+        let mut fetcher =
+            Fetcher { repositories: opened, request, control, spool: &spool, end: None, failures: 0 };
         while fetcher.goes_on() {
             if !fetcher.step() {
                 thread::sleep(PAUSE);
@@ -67,11 +74,12 @@ pub fn prefetch(repository: &Repository, request: &PrefetchRequest) -> Result<()
 }
 
 struct Fetcher<'a> {
-    repository: &'a Repository,
+    /// In the order in which they are asked.
+    repositories: Vec<Repository>,
     request: &'a PrefetchRequest,
     control: ControlFile,
     spool: &'a Spool,
-    /// What replay was given when the repository had no more, and the first segment that it did not have.
+    /// What replay was given when no repository had more, and the first segment that none had.
     end: Option<(SegmentName, SegmentName)>,
     failures: u32,
 }
@@ -121,8 +129,22 @@ impl Fetcher<'_> {
         let lineage = Lineage::new(self.control.system_identifier);
         let one = |name: SegmentName| {
             let archived = ArchiveName::Segment(name.file_name(size));
-            walobject::fetch_segment(self.repository, lineage, &archived, size, &self.spool.path(name), 1)
-                .ok()
+            let mut fetched = Some(Fetched::Absent);
+            for repository in &self.repositories {
+                match walobject::fetch_segment(
+                    repository,
+                    lineage,
+                    &archived,
+                    size,
+                    &self.spool.path(name),
+                    1,
+                ) {
+                    Ok(Fetched::Absent) => {}
+                    Ok(delivered) => return Some(delivered),
+                    Err(_) => fetched = None,
+                }
+            }
+            fetched
         };
         thread::scope(|scope| {
             let threads: Vec<_> = batch.iter().map(|&name| scope.spawn(move || one(name))).collect();

@@ -2,7 +2,7 @@
 
 use super::low::{GlobalArgs, LowArgs, LowCommand, RepositoryArgs};
 use crate::config::definitions::Section;
-use crate::config::{Config, ConfigError, FlagValue, Places};
+use crate::config::{Config, ConfigError, FlagValue, NAMED, Places, is_name};
 use crate::printer::Printer;
 use crate::progress::{Talk, Verbosity};
 use std::collections::BTreeMap;
@@ -123,7 +123,7 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
     match command {
         LowCommand::Init(args) => {
             found.instance(args.pgdata.as_deref());
-            found.repository(&args.repository);
+            found.place(&args.repository);
             found.text(Section::Repository, "endpoint", "--endpoint", args.endpoint.as_deref());
             found.text(Section::Repository, "region", "--region", args.region.as_deref());
             found.text(Section::Repository, "key_command", "--key-command", args.key_command.as_deref());
@@ -222,7 +222,18 @@ impl Flags<'_> {
         self.path(Section::Instance, "pgdata", "--pgdata", pgdata);
     }
 
+    /// A configured repository by its name, or a place.
     fn repository(&mut self, args: &RepositoryArgs) {
+        match args.repository.as_deref() {
+            Some(name) if is_name(name) => {
+                self.text(Section::Repository, NAMED, "--repository", Some(name));
+                self.path(Section::Repository, "key_file", "--key-file", args.key_file.as_deref());
+            }
+            _ => self.place(args),
+        }
+    }
+
+    fn place(&mut self, args: &RepositoryArgs) {
         match args.repository.as_deref() {
             Some(url) if url.contains("://") => {
                 self.text(Section::Repository, "url", "--repository", Some(url));
@@ -257,9 +268,11 @@ mod tests {
 
     #[test]
     fn typed_paths_are_made_absolute_and_urls_left_alone() {
-        let flags = context(&["list", "--repository", "r", "--key-file", "../k"], &[], false).flags;
+        let flags = context(&["list", "--repository", "./r", "--key-file", "../k"], &[], false).flags;
         let texts: Vec<_> = flags.iter().map(|flag| (flag.name, flag.text.as_str())).collect();
-        assert_eq!(texts, [("path", "/work/r"), ("key_file", "/work/../k")]);
+        assert_eq!(texts, [("path", "/work/./r"), ("key_file", "/work/../k")]);
+        let named = context(&["list", "--repository", "offsite"], &[], false).flags;
+        assert_eq!((named[0].name, named[0].text.as_str()), (NAMED, "offsite"));
         let flags = context(&["list", "--repository", "s3://b/p"], &[], false).flags;
         assert_eq!((flags[0].name, flags[0].text.as_str()), ("url", "s3://b/p"));
     }

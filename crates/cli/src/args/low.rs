@@ -45,8 +45,9 @@ pub(crate) struct GlobalArgs {
 /// Which repository, for the commands that use one.
 #[derive(Debug, Args, Default)]
 pub(crate) struct RepositoryArgs {
-    /// Use this repository instead of the configured one: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
-    #[arg(long, value_name = "PATH|URL", value_hint = ValueHint::DirPath)]
+    /// Use this repository only: a configured one by its name, a directory (/path or ./path), s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or
+    /// az://CONTAINER/PREFIX
+    #[arg(long, value_name = "NAME|PATH|URL", value_hint = ValueHint::DirPath)]
     pub(crate) repository: Option<String>,
     /// File with the age identity that opens the repository
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -109,6 +110,9 @@ pub(crate) struct InitArgs {
     pub(crate) pgdata: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
+    /// Name of the repository in the configuration; a new name adds the repository to a configuration that is there
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// Where the store listens, when it is not AWS
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
@@ -224,6 +228,9 @@ pub(crate) struct GetArgs {
     pub(crate) path: PathBuf,
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
+    /// Do not ask this repository; may be repeated
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub(crate) without: Vec<String>,
     /// Do not fetch segments ahead
     #[arg(long)]
     pub(crate) no_prefetch: bool,
@@ -289,6 +296,9 @@ pub(crate) struct PrefetchArgs {
     /// Data directory whose replay is served
     #[arg(long, value_name = "DIR")]
     pub(crate) pgdata: PathBuf,
+    /// Do not ask this repository; may be repeated
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub(crate) without: Vec<String>,
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
 }

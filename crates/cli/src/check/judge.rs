@@ -41,11 +41,17 @@ pub(crate) fn judge(seen: &Observation) -> Vec<Finding> {
             findings.push(unseen("server-unreachable", trouble, "backups and archiving need the server"));
         }
     }
+    let mut own = Vec::new();
     match &seen.repository {
-        Seen::Yes(repository) => judge_repository(seen, repository, &mut findings),
-        Seen::No(trouble) => findings.push(unusable_repository(trouble)),
+        Seen::Yes(repository) => judge_repository(seen, repository, &mut own),
+        Seen::No(trouble) => own.push(unusable_repository(trouble)),
     }
-    judge_test(&seen.archive_test, &mut findings);
+    judge_test(&seen.archive_test, &mut own);
+    if !seen.required {
+        // Backup, archive and recovery work without it.
+        own.iter_mut().for_each(|finding| finding.severity = finding.severity.min(Severity::Warning));
+    }
+    findings.append(&mut own);
     findings
 }
 

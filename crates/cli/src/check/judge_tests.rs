@@ -38,6 +38,7 @@ fn healthy() -> Observation {
             archiver: ArchiverFacts { last_archived_age_s: Some(30.0), ..ArchiverFacts::default() },
         }),
         repository: Seen::Yes(repository()),
+        required: true,
         command_target: Some(CommandTarget {
             program_exists: true,
             config: Some("/etc/pgproof/pgproof.toml".into()),

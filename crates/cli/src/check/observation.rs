@@ -33,7 +33,7 @@ pub(crate) struct Trouble {
     pub(crate) hint: Option<String>,
 }
 
-/// Everything that is judged.
+/// Everything that is judged about one repository and its server.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Observation {
     /// This program, absolute.
@@ -45,6 +45,8 @@ pub(crate) struct Observation {
     pub(crate) files: Seen<DirectoryFacts>,
     pub(crate) server: Seen<ServerFacts>,
     pub(crate) repository: Seen<RepositoryFacts>,
+    /// Whether WAL counts as archived only when this repository holds it.
+    pub(crate) required: bool,
     /// What the server's `archive_command` leads to, when it is ours with absolute paths.
     pub(crate) command_target: Option<CommandTarget>,
     /// Whether any retention rule is configured.

@@ -9,8 +9,9 @@ use super::{archive_test, files};
 use crate::account::can_run;
 use crate::archive_command::{self, ArchiveCommand};
 use crate::args::high::Context;
-use crate::config::{Config, RepositoryConfig};
+use crate::config::{Config, RepositoryConfig, RetentionConfig};
 use crate::fault::Fault;
+use crate::repository::Opened;
 use crate::{instance, repository};
 use jiff::Timestamp;
 use pgproof_pg::SystemIdentifier;
@@ -47,13 +48,14 @@ fn seen<T>(result: anyhow::Result<T>) -> Seen<T> {
     }
 }
 
-/// Looks. The process is the data directory's owner by now, where it could become that.
+/// Looks. The process is the data directory's owner by now, where it could become that. There is one observation for each repository, by
+/// name; the server is looked at once.
 pub(crate) fn observe(
     context: &Context,
     config: &Config,
     instance: anyhow::Result<Instance>,
     options: CheckOptions,
-) -> Observation {
+) -> Vec<(String, Observation)> {
     let program = crate::program::own_path().unwrap_or_default();
     let instance = seen(instance);
     let files = match &instance {
@@ -71,21 +73,24 @@ pub(crate) fn observe(
         Seen::Yes(session) => seen(Facts::observe(session).map_err(anyhow::Error::from)),
         Seen::No(trouble) => Seen::No(trouble.clone()),
     };
-    let opened = repository::open(config);
     let system = facts.ok().map(|facts| facts.system_identifier);
     let system = system.or_else(|| files.ok().and_then(|files: &DirectoryFacts| files.system_identifier));
     let data = data_places(&files, facts.ok());
-    let seen_repository = match &opened {
-        Ok(repository) => seen(repository_facts(config, repository, system, &data)),
-        Err(error) => Seen::No(trouble(error)),
-    };
-    let test = match (&mut session, facts.ok(), &opened) {
-        (Seen::Yes(session), Some(facts), Ok(repository)) => {
-            archive_test::run(context, session, facts, repository, options.archive_test)
-        }
-        _ => ArchiveTest::NotRun { why: "server or repository cannot be reached".to_owned() },
-    };
-    // After the test: what the archiver did with it counts.
+    let mut looks = Vec::new();
+    for one in repositories(config) {
+        let repository = match &one.repository {
+            Ok(repository) => seen(repository_facts(&one, repository, system, &data)),
+            Err(error) => Seen::No(trouble(error)),
+        };
+        let test = match (&mut session, facts.ok(), &one.repository) {
+            (Seen::Yes(session), Some(facts), Ok(repository)) => {
+                archive_test::run(context, session, facts, repository, options.archive_test)
+            }
+            _ => ArchiveTest::NotRun { why: "server or repository cannot be reached".to_owned() },
+        };
+        looks.push((one, repository, test));
+    }
+    // After the tests: what the archiver did with them counts.
     let server = match (session, facts) {
         (Seen::Yes(mut session), Seen::Yes(first)) => {
             let facts = Facts::observe(&mut session).unwrap_or(first);
@@ -93,21 +98,43 @@ pub(crate) fn observe(
         }
         (Seen::No(trouble), _) | (_, Seen::No(trouble)) => Seen::No(trouble),
     };
-    Observation {
-        user: user_facts(&program),
-        config_file: config.file.as_deref().map(|file| resolved(&context.absolute(file))),
-        command_target: server.ok().and_then(|server| command_target(server.setting("archive_command"))),
-        program,
-        files,
-        server,
-        repository: seen_repository,
-        retention: has_retention(config),
-        archive_test: test,
+    let command_target = server.ok().and_then(|server| command_target(server.setting("archive_command")));
+    let user = user_facts(&program);
+    let one = |(one, repository, archive_test): (Looked, Seen<RepositoryFacts>, ArchiveTest)| {
+        let observation = Observation {
+            user: user.clone(),
+            config_file: config.file.as_deref().map(|file| resolved(&context.absolute(file))),
+            command_target: command_target.clone(),
+            program: program.clone(),
+            files: files.clone(),
+            server: server.clone(),
+            repository,
+            required: one.config.as_ref().is_none_or(|config| config.required),
+            retention: one.config.as_ref().is_some_and(|config| has_retention(&config.retention)),
+            archive_test,
+        };
+        (one.config.map(|config| config.name).unwrap_or_default(), observation)
+    };
+    looks.into_iter().map(one).collect()
+}
+
+/// A repository that is looked at; without configuration where that says nothing usable of any.
+struct Looked {
+    config: Option<RepositoryConfig>,
+    repository: anyhow::Result<Repository>,
+}
+
+fn repositories(config: &Config) -> Vec<Looked> {
+    match repository::open_each(config) {
+        Ok(opened) => opened
+            .into_iter()
+            .map(|Opened { config, repository }| Looked { config: Some(config), repository })
+            .collect(),
+        Err(error) => vec![Looked { config: None, repository: Err(error) }],
     }
 }
 
-fn has_retention(config: &Config) -> bool {
-    let r = &config.retention;
+fn has_retention(r: &RetentionConfig) -> bool {
     r.keep_within.is_some()
         || [r.keep_last, r.keep_daily, r.keep_weekly, r.keep_monthly, r.keep_yearly]
             .iter()
@@ -162,7 +189,7 @@ fn data_places(files: &Seen<DirectoryFacts>, facts: Option<&Facts>) -> Vec<PathB
 }
 
 fn repository_facts(
-    config: &Config,
+    looked: &Looked,
     repository: &Repository,
     system: Option<SystemIdentifier>,
     data: &[PathBuf],
@@ -170,7 +197,7 @@ fn repository_facts(
     let store = repository.store();
     let capabilities = store.probe()?;
     let clock_ahead_ms = store.now()?.as_millisecond() - Timestamp::now().as_millisecond();
-    let directory = directory(&config.repository()?);
+    let directory = looked.config.as_ref().and_then(directory);
     let inside = directory.as_deref().and_then(|directory| {
         let directory = resolved(directory);
         data.iter().find(|place| directory.starts_with(place)).cloned()

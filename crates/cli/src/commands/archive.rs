@@ -1,19 +1,21 @@
 //! `pgproof archive push` and `get`: PostgreSQL's hooks. They run in the data directory, as the server's user, and print nothing
 //! unless asked, since all they print goes to the server's log.
 
+use super::each::{One, Several};
 use crate::account;
 use crate::args::high::Context;
 use crate::args::low::{GetArgs, PrefetchArgs, PushArgs, RepositoryArgs};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::fault::Refused;
+use crate::fault::{Fault, Refused};
 use crate::printer::{Page, Report};
 use crate::repository;
-use pgproof_base::Bytes;
+use pgproof_base::{Bytes, Progress};
 use pgproof_repo::walobject::StoreOptions;
 use pgproof_server::Owner;
 use pgproof_wal::{
-    Ahead, GetOutcome, GetRequest, PrefetchRequest, PushReport, PushRequest, get, prefetch, push, resident,
+    Ahead, GetOutcome, GetRequest, PrefetchRequest, PushOutcome, PushReport, PushRequest, Pushed, PushedTo,
+    WalError, get, prefetch, push_to_each, resident,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -23,27 +25,55 @@ pub(crate) fn archive_push(args: &PushArgs, context: &Context) -> anyhow::Result
     let config = context.config()?;
     let pgdata = data_directory(context)?;
     become_owner_of(&pgdata)?;
-    let place = config.repository()?.store.describe();
-    let report = match resident::ask(&pgdata, &args.path, &place) {
+    let repositories = repository::named(&config)?;
+    let pushed = match resident::ask(&pgdata, &args.path, &repositories) {
         Some(answer) => answer?,
         None => {
             start_resident_if_many_wait(args, context, &config, &pgdata);
-            let repository = repository::open(&config)?;
             let options = StoreOptions { codec: config.archive.compression, ..StoreOptions::default() };
-            push(&repository, &PushRequest { pgdata, path: args.path.clone() }, options)?
+            let request = PushRequest { pgdata, path: args.path.clone() };
+            let pushed = push_to_each(&repositories, &request, options);
+            if let Err(WalError::NotEverywhere { .. }) = &pushed {
+                // PostgreSQL offers nothing else until this file is archived: somebody has to bring the next ones to the other
+                // repositories.
+                start_resident(args, context, &config, &request.pgdata);
+            }
+            pushed?
         }
     };
+    for (repository, why) in pushed.behind() {
+        let note =
+            format!("warning: repository {repository}, which is not required, lacks {}: {why}", pushed.name);
+        context.talk.note(&note);
+    }
     if context.printer.json || context.printer.verbose {
-        context.printer.report("archive push", &report)?;
+        report_push(context, pushed)?;
     }
     Ok(Exit::Done)
+}
+
+fn report_push(context: &Context, pushed: Pushed) -> anyhow::Result<()> {
+    let Pushed { name, repositories } = pushed;
+    let one = |PushedTo { repository, outcome }| match outcome {
+        PushOutcome::Stored { bytes_stored, was_there } => {
+            let report = PushReport { name: name.clone(), bytes_stored, was_there };
+            One { name: repository, report: Some(report), error: None }
+        }
+        PushOutcome::Behind { why } => One { name: repository, report: None, error: Some(Fault::said(why)) },
+    };
+    let mut repositories: Vec<One<PushReport>> = repositories.into_iter().map(one).collect();
+    match repositories.as_mut_slice() {
+        [One { report: Some(only), .. }] => context.printer.report("archive push", only)?,
+        _ => context.printer.report("archive push", &Several { repositories })?,
+    }
+    Ok(())
 }
 
 pub(crate) fn archive_get(args: &GetArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let pgdata = data_directory(context)?;
     become_owner_of(&pgdata)?;
-    let repository = repository::open(&config)?;
+    let repositories = repository::named_without(&config, &args.without)?;
     let request = GetRequest {
         pgdata,
         name: args.name.clone(),
@@ -52,8 +82,12 @@ pub(crate) fn archive_get(args: &GetArgs, context: &Context) -> anyhow::Result<E
     };
     let threads = StoreOptions::default().threads;
     let ahead = if args.no_prefetch || config.archive.read_ahead == 0 { Ahead::Unused } else { Ahead::Used };
-    let outcome =
-        get(&repository, &request, threads, ahead, &mut || start_prefetch(args, context, &request.pgdata))?;
+    let mut fill = || start_prefetch(args, context, &request.pgdata);
+    let mut warn = |repository: &str, error: &WalError| {
+        let why = Fault::of(error).one_line();
+        context.talk.note(&format!("warning: repository {repository} did not give {}: {why}", args.name));
+    };
+    let outcome = get(&repositories, &request, threads, ahead, &mut fill, &mut warn)?;
     if context.printer.json || context.printer.verbose {
         let report = GetReport { name: args.name.clone(), outcome };
         context.printer.report("archive get", &report)?;
@@ -115,8 +149,8 @@ pub(crate) fn archive_prefetch(args: &PrefetchArgs, context: &Context) -> anyhow
     let config = context.config()?;
     let pgdata = context.absolute(&args.pgdata);
     become_owner_of(&pgdata)?;
-    let repository = repository::open(&config)?;
-    prefetch(&repository, &PrefetchRequest { pgdata, count: config.archive.read_ahead })?;
+    let repositories = repository::named_without(&config, &args.without)?;
+    prefetch(&repositories, &PrefetchRequest { pgdata, count: config.archive.read_ahead })?;
     Ok(Exit::Done)
 }
 
@@ -125,14 +159,22 @@ const MANY: usize = 4;
 
 fn start_resident_if_many_wait(args: &PushArgs, context: &Context, config: &Config, pgdata: &Path) {
     let many = || resident::waiting(pgdata).is_ok_and(|waiting| waiting >= MANY);
-    if config.archive.push_ahead > 0 && many() {
+    if many() {
+        start_resident(args, context, config, pgdata);
+    }
+}
+
+fn start_resident(args: &PushArgs, context: &Context, config: &Config, pgdata: &Path) {
+    if config.archive.push_ahead > 0 {
         start(&["run", "--until-idle"], &args.repository, context, pgdata);
     }
 }
 
 /// Starts the process that fetches ahead.
 fn start_prefetch(args: &GetArgs, context: &Context, pgdata: &Path) {
-    start(&["prefetch"], &args.repository, context, pgdata);
+    let without = args.without.iter().flat_map(|name| ["--without", name.as_str()]);
+    let verb: Vec<&str> = ["prefetch"].into_iter().chain(without).collect();
+    start(&verb, &args.repository, context, pgdata);
 }
 
 /// Starts a process that outlives this one, with its configuration. That it cannot be started costs time only.

@@ -17,7 +17,7 @@ pub(crate) fn dump(args: &DumpArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let selection = selection(&args.database, &args.schema, &args.table)?;
     let (connect, programs) = server(&args.server, &config)?;
-    let repository = repository::open(&config)?;
+    let repository = repository::open(&config.one_repository()?)?;
     let mut source = Source::open(&connect, programs.as_deref())?;
     let options = DumpOptions {
         selection,

@@ -1,15 +1,17 @@
 //! `pgproof expire`: removes what the retention no longer wants.
 
+use super::each::{Failure, each};
 use super::verify::lineage_title;
 use crate::args::high::Context;
 use crate::args::low::ExpireArgs;
-use crate::config::{RetentionConfig, parse_duration};
+use crate::config::{RepositoryConfig, RetentionConfig, parse_duration};
 use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::printer::{Page, Report, show_time};
 use crate::repository;
 use jiff::SignedDuration;
 use pgproof_base::{Bytes, Progress as _};
+use pgproof_repo::Repository;
 use pgproof_repo::catalog::{LineageCatalog, Scope};
 use pgproof_repo::expire::{ExpireOptions, ExpirePlan, ExpireReport, plan_expire, run_expire};
 use pgproof_repo::retention::{KeepReason, RemoveReason, RetentionPolicy};
@@ -31,12 +33,28 @@ enum LineageExpired {
 }
 
 pub(crate) fn expire(args: &ExpireArgs, context: &Context) -> anyhow::Result<Exit> {
-    let (config, repository) = repository::open_configured(context)?;
+    let (_, opened) = repository::open_configured(context)?;
+    // What is asked wrongly is refused before anything is removed anywhere.
+    for one in &opened {
+        options(args, &one.config.retention)?;
+    }
+    each(context, "expire", opened, Failure::Counts, |one, repository| {
+        let options = options_in(repository, args, &one.config, context)?;
+        Ok((expire_in(repository, args, &options, context)?, Exit::Done))
+    })
+}
+
+/// The rules, and what the store adds to them.
+fn options_in(
+    repository: &Repository,
+    args: &ExpireArgs,
+    config: &RepositoryConfig,
+    context: &Context,
+) -> anyhow::Result<ExpireOptions> {
     let mut options = options(args, &config.retention)?;
-    let place = config.repository()?.store;
-    options.locked_for = place.locked_for();
+    options.locked_for = config.store.locked_for();
     // Every local file system has conditional writes; a service that claims to speak a protocol may not.
-    if !matches!(place, StoreConfig::Directory(_)) {
+    if !matches!(config.store, StoreConfig::Directory(_)) {
         let seen = repository.store().probe()?;
         if seen.writable && !(seen.if_absent && seen.if_match) {
             options = options.with_minimum_age();
@@ -45,21 +63,29 @@ pub(crate) fn expire(args: &ExpireArgs, context: &Context) -> anyhow::Result<Exi
                 .note("the store lacks conditional writes: nothing is removed that is younger than a day");
         }
     }
-    let catalogs = repository::catalogs(&repository, Scope::BackupsAndWal)?;
+    Ok(options)
+}
+
+fn expire_in(
+    repository: &Repository,
+    args: &ExpireArgs,
+    options: &ExpireOptions,
+    context: &Context,
+) -> anyhow::Result<Expired> {
+    let catalogs = repository::catalogs(repository, Scope::BackupsAndWal)?;
     let newest = repository::newest(&catalogs).map(LineageCatalog::system);
-    let dumps = repository::dump_catalogs(&repository, Scope::Backups)?;
+    let dumps = repository::dump_catalogs(repository, Scope::Backups)?;
     let mut lineages = Vec::new();
     for catalog in catalogs.iter().chain(&dumps) {
         let superseded = newest.is_some_and(|newest| newest != catalog.system());
         lineages.push(if args.dry_run {
-            LineageExpired::Planned(Box::new(plan_expire(catalog, &options, superseded)))
+            LineageExpired::Planned(Box::new(plan_expire(catalog, options, superseded)))
         } else {
-            let report = run_expire(&repository, catalog.lineage, &options, superseded, &context.talk)?;
+            let report = run_expire(repository, catalog.lineage, options, superseded, &context.talk)?;
             LineageExpired::Done(Box::new(report))
         });
     }
-    context.printer.report("expire", &Expired { dry_run: args.dry_run, lineages })?;
-    Ok(Exit::Done)
+    Ok(Expired { dry_run: args.dry_run, lineages })
 }
 
 /// The rules of the command line replace the configured ones as a whole: half of one and half of the other is nobody's intention.

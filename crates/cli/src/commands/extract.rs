@@ -1,13 +1,13 @@
 //! `pgproof extract`.
 
 use super::restore::{backup_id, commands_of, parse_system, time_target};
-use crate::account;
 use crate::args::high::Context;
 use crate::args::low::ExtractArgs;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::printer::{Page, Report};
+use crate::{account, archive_command};
 use crate::{instance, repository};
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -38,8 +38,16 @@ enum ExtractOutcome {
 pub(crate) fn extract_table(args: &ExtractArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     become_server_owner(&config)?;
-    let options = options(args, context, &config)?;
-    let repository = repository::open(&config)?;
+    let mut options = options(args, context, &config)?;
+    let chosen = config.one_repository()?;
+    if config.is_of_file() {
+        // What one repository was found to hold is replayed from there.
+        for other in config.settings.repositories.iter().filter(|name| **name != chosen.name) {
+            options.commands.restore += &archive_command::without_flag(other);
+        }
+    }
+    let repository = repository::open(&chosen)?;
+    options.request.backup = args.backup.as_deref().map(|named| backup_id(&repository, named)).transpose()?;
     let prepared = prepare_extract(&repository, &options, Timestamp::now())?;
     if args.dry_run {
         context.printer.report("extract", &ExtractOutcome::Planned(Box::new(prepared.plan)))?;
@@ -92,7 +100,7 @@ fn options(args: &ExtractArgs, context: &Context, config: &Config) -> anyhow::Re
         table,
         database: args.from_database.clone(),
         wanted: wanted(args, context, config)?,
-        request: request(args, context, config)?,
+        request: request(args, context)?,
         system: args.system.as_deref().map(parse_system).transpose()?,
         scratch: scratch(args, context)?,
         commands: commands_of(&program, &args.repository, None, context, config)?,
@@ -111,8 +119,7 @@ fn scratch(args: &ExtractArgs, context: &Context) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("could not use {} for the private server", directory.display()))
 }
 
-fn request(args: &ExtractArgs, context: &Context, config: &Config) -> anyhow::Result<Request> {
-    let backup = args.backup.as_deref().map(|named| backup_id(config, named)).transpose()?;
+fn request(args: &ExtractArgs, context: &Context) -> anyhow::Result<Request> {
     let stop = match (&args.at, args.latest) {
         (Some(text), _) => time_target(text, context)?,
         // A backup alone: the instant at which it became consistent.
@@ -122,7 +129,8 @@ fn request(args: &ExtractArgs, context: &Context, config: &Config) -> anyhow::Re
     Ok(Request {
         target: RecoveryTarget { stop, edge: Edge::Inclusive, action: TargetAction::Promote },
         timeline: TimelineChoice::Latest,
-        backup,
+        // Which one a name means is found out in the repository.
+        backup: None,
         gap: GapRule::Refuse,
     })
 }

@@ -1,6 +1,6 @@
 //! `pgproof init`.
 
-use super::check::{CheckReport, look};
+use super::check::{Checks, look};
 use crate::account;
 use crate::args::high::Context;
 use crate::args::low::InitArgs;
@@ -25,7 +25,7 @@ struct InitReport {
     key_file: Option<PathBuf>,
     plan: InitPlan,
     #[serde(skip_serializing_if = "Option::is_none")]
-    check: Option<CheckReport>,
+    check: Option<Checks>,
 }
 
 pub(crate) fn init(args: &InitArgs, context: &Context) -> anyhow::Result<Exit> {
@@ -98,6 +98,9 @@ fn describe(step: &Step, tense: Tense) -> String {
             format!("{} the repository {place}, {sealed}{others}", verb("created", "create"))
         }
         Step::WriteConfig { path } => format!("{} {}", verb("wrote", "write"), path.display()),
+        Step::AddRepository { path, name } => {
+            format!("{} repository {name} to {}", verb("added", "add"), path.display())
+        }
         Step::Set { name, value, before } => {
             format!("{} {name} = '{value}' (it was '{before}')", verb("set", "set"))
         }

@@ -1,6 +1,7 @@
 //! `pgproof list`: backups in every state, and the instants that can be brought back.
 
 use super::dumps::{self, DumpsReport};
+use super::each::{Failure, each};
 use crate::args::high::Context;
 use crate::exit::Exit;
 use crate::printer::{Align, Page, Report, Table, show_time};
@@ -79,18 +80,20 @@ struct SummaryLine {
 }
 
 pub(crate) fn list(context: &Context) -> anyhow::Result<Exit> {
-    let (_, repository) = repository::open_configured(context)?;
-    let catalogs = repository::catalogs(&repository, Scope::BackupsAndWal)?;
-    let dumps = repository::dump_catalogs(&repository, Scope::Backups)?;
-    let lineages = catalogs.iter().map(|catalog| lineage_report(&repository, catalog));
-    let report = ListReport {
+    let (_, opened) = repository::open_configured(context)?;
+    each(context, "list", opened, Failure::Counts, |_, repository| Ok((report(repository)?, Exit::Done)))
+}
+
+fn report(repository: &Repository) -> anyhow::Result<ListReport> {
+    let catalogs = repository::catalogs(repository, Scope::BackupsAndWal)?;
+    let dumps = repository::dump_catalogs(repository, Scope::Backups)?;
+    let lineages = catalogs.iter().map(|catalog| lineage_report(repository, catalog));
+    Ok(ListReport {
         repository: repository.store().describe(),
         encrypted: repository.suite() != Suite::None,
         lineages: lineages.collect::<anyhow::Result<_>>()?,
         dumps: dumps.iter().map(dumps::report).collect(),
-    };
-    context.printer.report("list", &report)?;
-    Ok(Exit::Done)
+    })
 }
 
 fn lineage_report(repository: &Repository, catalog: &LineageCatalog) -> anyhow::Result<LineageReport> {

@@ -36,7 +36,7 @@ pub(crate) fn load(args: &LoadArgs, context: &Context) -> anyhow::Result<Exit> {
     // Checked as a name, though it is none of the selection.
     selection(args.into.as_slice(), &[], &[])?;
     let (connect, programs) = server(&args.server, &config)?;
-    let repository = repository::open(&config)?;
+    let repository = repository::open(&config.one_repository()?)?;
     let dump = find(args, &repository)?;
     let mut target = Target::open(&connect, programs.as_deref())?;
     let loading = Loading::prepare(&repository, dump, &mut target, options)?;

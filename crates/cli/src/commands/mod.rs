@@ -8,6 +8,7 @@ mod config;
 mod copy;
 mod dump;
 mod dumps;
+mod each;
 mod expire;
 mod extract;
 mod init;
@@ -23,6 +24,7 @@ mod restore_text;
 mod show;
 mod start;
 mod status;
+mod take_over;
 mod verify;
 
 use crate::args::high::Context;

@@ -22,7 +22,7 @@ pub(crate) fn archive_receive(args: &ReceiveArgs, context: &Context) -> anyhow::
     let connect = connect_options(args, &config)?;
     // What lies in the directory must be readable by whoever restores from it.
     account::become_owner(Owner::of(&spool)?)?;
-    let repository = repository::open(&config)?;
+    let repositories = repository::named(&config)?;
     let request = ReceiveRequest {
         spool,
         name: args.name.clone(),
@@ -30,7 +30,7 @@ pub(crate) fn archive_receive(args: &ReceiveArgs, context: &Context) -> anyhow::
         options: StoreOptions { codec: config.archive.compression, ..StoreOptions::default() },
     };
     let stop = stop_on_signals()?;
-    let report = receive(&repository, &connect, &request, &stop, &|event| tell(context, &event))?;
+    let report = receive(&repositories, &connect, &request, &stop, &|event| tell(context, &event))?;
     context.talk.clear();
     context.printer.report("archive receive", &report)?;
     Ok(Exit::Done)
@@ -79,6 +79,12 @@ fn tell(context: &Context, event: &ReceiveEvent<'_>) {
         }
         ReceiveEvent::Stored { name } if context.printer.verbose => format!("{name} is in the repository"),
         ReceiveEvent::Stored { .. } => return,
+        ReceiveEvent::Behind { repository, name, why, again_in } => {
+            format!(
+                "repository {repository} lacks {name}, and rests for {}: {why}",
+                human_duration(*again_in)
+            )
+        }
         ReceiveEvent::NotStored { name, why, again_in } => {
             format!("{name} waits for the repository, tried again in {}: {why}", human_duration(*again_in))
         }

@@ -29,16 +29,15 @@ pub(crate) fn archive_run(args: &RunArgs, context: &Context) -> anyhow::Result<E
         None => instance::find(&config.instance)?.data_directory,
     };
     account::become_owner(Owner::of(&pgdata)?)?;
-    let repository = repository::open(&config)?;
+    let repositories = repository::named(&config)?;
     let request = RunRequest {
         pgdata,
-        place: config.repository()?.store.describe(),
         workers: config.archive.push_ahead.max(1),
         options: StoreOptions { codec: config.archive.compression, threads: 1 },
         idle_max: args.until_idle.then_some(IDLE_MAX),
     };
     let stop = stop_on_signals()?;
-    let report = run(&repository, &request, &stop, &|event| tell(context, &event))?;
+    let report = run(&repositories, &request, &stop, &|event| tell(context, &event))?;
     context.talk.clear();
     context.printer.report("archive run", &report)?;
     Ok(Exit::Done)
@@ -46,10 +45,16 @@ pub(crate) fn archive_run(args: &RunArgs, context: &Context) -> anyhow::Result<E
 
 fn tell(context: &Context, event: &RunEvent<'_>) {
     let text = match event {
-        RunEvent::Stored { report } if context.printer.verbose => {
-            format!("{} is in the repository", report.name)
+        RunEvent::Stored { pushed } if context.printer.verbose => {
+            format!("{} is in the repository", pushed.name)
         }
         RunEvent::Stored { .. } => return,
+        RunEvent::Behind { repository, name, why, again_in } => {
+            format!(
+                "repository {repository} lacks {name}, and rests for {}: {why}",
+                human_duration(*again_in)
+            )
+        }
         RunEvent::NotStored { name, why, again_in } => {
             format!("{name} waits for the repository, tried again in {}: {why}", human_duration(*again_in))
         }

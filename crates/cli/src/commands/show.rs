@@ -1,6 +1,7 @@
 //! `pgproof show`: everything that is known about one backup.
 
 use super::dumps;
+use super::each::{Failure, each};
 use super::list::show_version;
 use crate::args::high::Context;
 use crate::args::low::ShowArgs;
@@ -25,12 +26,13 @@ struct ShowReport {
 }
 
 pub(crate) fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<Exit> {
-    let (_, repository) = repository::open_configured(context)?;
-    let catalogs = repository::catalogs(&repository, Scope::Backups)?;
-    let catalogs = repository::with_dumps(&repository, catalogs, &args.backup)?;
-    let (_, backup) = repository::find(&catalogs, &args.backup)?;
-    context.printer.report("show", &report(backup))?;
-    Ok(Exit::Done)
+    let (_, opened) = repository::open_configured(context)?;
+    each(context, "show", opened, Failure::Counts, |_, repository| {
+        let catalogs = repository::catalogs(repository, Scope::Backups)?;
+        let catalogs = repository::with_dumps(repository, catalogs, &args.backup)?;
+        let (_, backup) = repository::find(&catalogs, &args.backup)?;
+        Ok((report(backup), Exit::Done))
+    })
 }
 
 fn report(backup: &CatalogBackup) -> ShowReport {

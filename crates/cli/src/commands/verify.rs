@@ -1,5 +1,6 @@
 //! `pgproof verify`.
 
+use super::each::{Failure, each};
 use crate::args::high::Context;
 use crate::args::low::VerifyArgs;
 use crate::config::parse_duration;
@@ -15,20 +16,22 @@ use std::time::Duration;
 const FILES_SHOWN: usize = 10;
 
 pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
-    let (config, repository) = repository::open_configured(context)?;
-    let defaults = VerifyOptions::default();
-    let lineage =
-        args.system.as_deref().map(|named| repository::lineage(&repository, Some(named))).transpose()?;
-    let options = VerifyOptions {
-        threads: config.backup.processes.unwrap_or(defaults.threads),
-        since: args.skip_within.as_deref().map(|text| parse_duration("--skip-within", text)).transpose()?,
-        lineage: lineage.map(|lineage| lineage.system()),
-        ..defaults
-    };
-    let report = run(&repository, &options, &context.talk)?;
-    context.talk.clear();
-    context.printer.report("verify", &report)?;
-    Ok(if report.is_clean() { Exit::Done } else { Exit::BadAnswer })
+    let (config, opened) = repository::open_configured(context)?;
+    let since = args.skip_within.as_deref().map(|text| parse_duration("--skip-within", text)).transpose()?;
+    each(context, "verify", opened, Failure::Counts, |_, repository| {
+        let defaults = VerifyOptions::default();
+        let lineage =
+            args.system.as_deref().map(|named| repository::lineage(repository, Some(named))).transpose()?;
+        let options = VerifyOptions {
+            threads: config.backup.processes.unwrap_or(defaults.threads),
+            since,
+            lineage: lineage.map(|lineage| lineage.system()),
+            ..defaults
+        };
+        let report = run(repository, &options, &context.talk)?;
+        let exit = if report.is_clean() { Exit::Done } else { Exit::BadAnswer };
+        Ok((report, exit))
+    })
 }
 
 impl Report for VerifyReport {

@@ -42,13 +42,15 @@ impl Section {
         match self {
             Self::Instance => "The PostgreSQL server that is backed up.",
             Self::Repository => {
-                "Where backups and WAL are kept. NAME is yours to choose. Exactly one repository is supported now."
+                "Where backups and WAL are kept. NAME is yours to choose. WAL and backups go to each repository that has such a table; the order \
+                 of the tables is the order in which repositories are read. See docs/manual/repositories.md."
             }
             Self::Backup => "How `pgproof backup` works.",
             Self::Archive => "How `pgproof archive push` and `pgproof archive get` work.",
             Self::Retention => {
                 "What `pgproof expire` keeps. A backup is kept when any rule, a pin or a running restore wants it. The newest good \
-                 backup is always kept. Without any `keep_` setting, nothing expires."
+                 backup is always kept. Without any `keep_` setting, nothing expires. A table `[repository.NAME.retention]` says otherwise \
+                 for one repository, setting by setting."
             }
         }
     }
@@ -275,6 +277,15 @@ pub(crate) static KEYS: &[Key] = &[
         variable: None,
         example: "\"30s\"",
         doc: "How long the key command may take before it is killed.",
+    },
+    Key {
+        section: Section::Repository,
+        name: "required",
+        kind: Kind::Boolean,
+        otherwise: Otherwise::Value("true"),
+        variable: None,
+        example: "true",
+        doc: "Whether WAL counts as archived only when this repository holds it. One that is not required may lag: PostgreSQL does not wait for it, `archive status` shows what it lacks, and `pgproof repair` brings it from another one. At least one must be required.",
     },
     Key {
         section: Section::Repository,

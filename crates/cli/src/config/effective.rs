@@ -66,9 +66,10 @@ impl Setting {
 }
 
 fn qualified(key: &Key, repository: Option<&str>) -> String {
-    match repository {
-        Some(repository) => format!("{}.{repository}.{}", key.section.name(), key.name),
-        None => format!("{}.{}", key.section.name(), key.name),
+    match (key.section, repository) {
+        (Section::Repository, Some(repository)) => format!("repository.{repository}.{}", key.name),
+        (section, Some(repository)) => format!("repository.{repository}.{}.{}", section.name(), key.name),
+        (section, None) => format!("{}.{}", section.name(), key.name),
     }
 }
 
@@ -82,49 +83,100 @@ pub(crate) struct FlagValue {
     pub(crate) flag: &'static str,
 }
 
+impl FlagValue {
+    /// Describes a repository, instead of naming one that is configured.
+    fn describes_repository(&self) -> bool {
+        self.section == Section::Repository && self.name != NAMED
+    }
+
+    /// Says where a repository is that need not be configured.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.describes_repository() && !["key_file", "key_command"].contains(&self.name)
+    }
+}
+
+/// `--repository NAME`: no setting, but the choice of a table.
+pub(crate) const NAMED: &str = "NAME";
+
 /// All settings as they count.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) all: Vec<Setting>,
+    /// In the order of the file.
     pub(crate) repositories: Vec<String>,
+    /// The one that was named on the command line.
+    pub(crate) chosen: Option<String>,
 }
 
 /// The name of a repository that only flags or variables describe.
 const UNNAMED: &str = "main";
 
-/// Settles every setting. `environment` holds all variables of the process.
+/// Settles every setting. `environment` holds all variables of the process; `known` are repositories that do not count now, but
+/// whose variables are none of anybody's mistakes.
 ///
 /// # Errors
-/// A value that cannot be used, with its origin; a misspelt `PGPROOF_` variable.
+/// A value that cannot be used, with its origin; a misspelt `PGPROOF_` variable; a repository that nobody configured.
 pub(crate) fn settle(
     file: Option<(&Path, &FileValues)>,
     environment: &BTreeMap<String, String>,
     flags: &[FlagValue],
+    known: &[String],
 ) -> Result<Settings, ConfigError> {
     let mut repositories: Vec<String> = file
         .iter()
         .flat_map(|(_, values)| values.repositories.iter().map(|(name, _)| name.clone()))
         .collect();
-    let described_elsewhere = flags.iter().any(|flag| flag.section == Section::Repository)
+    let described_elsewhere = flags.iter().any(FlagValue::describes_repository)
         || environment
             .keys()
             .any(|name| name.starts_with(&variable_prefix(Section::Repository, Some(UNNAMED))));
     if repositories.is_empty() && described_elsewhere {
         repositories.push(UNNAMED.to_owned());
     }
-    refuse_unknown_variables(environment, &repositories)?;
+    refuse_unknown_variables(environment, &[&repositories, known].concat())?;
+    let chosen = choose(file.map(|(path, _)| path), flags, &repositories)?;
 
     let mut all = Vec::new();
     for key in KEYS {
-        if key.section == Section::Repository {
-            for name in &repositories {
-                all.push(settle_one(key, Some(name), file, environment, flags)?);
-            }
-        } else {
+        if key.section != Section::Repository {
             all.push(settle_one(key, None, file, environment, flags)?);
         }
+        if key.section != Section::Repository && key.section != Section::Retention {
+            continue;
+        }
+        for name in &repositories {
+            // The flags mean one repository: the named one, else the only one.
+            let meant = chosen.as_ref().is_none_or(|chosen| chosen == name);
+            let flags = if meant { flags } else { &[] };
+            let setting = settle_one(key, Some(name), file, environment, flags)?;
+            // What a repository does not say of its own retention is the table's for all.
+            if key.section == Section::Repository || setting.origin != Origin::Default {
+                all.push(setting);
+            }
+        }
     }
-    Ok(Settings { all, repositories })
+    Ok(Settings { all, repositories, chosen })
+}
+
+/// The repository that `--repository NAME` names.
+fn choose(
+    file: Option<&Path>,
+    flags: &[FlagValue],
+    repositories: &[String],
+) -> Result<Option<String>, ConfigError> {
+    let named = flags.iter().rev().find(|flag| flag.section == Section::Repository && flag.name == NAMED);
+    match named {
+        Some(flag) if repositories.contains(&flag.text) => Ok(Some(flag.text.clone())),
+        Some(flag) => Err(ConfigError::UnknownRepository {
+            name: flag.text.clone(),
+            names: repositories.to_vec(),
+            file: file.map(Path::to_owned),
+        }),
+        None if repositories.len() > 1 && flags.iter().any(FlagValue::describes_repository) => {
+            Err(ConfigError::WhoseKey { names: repositories.to_vec() })
+        }
+        None => Ok(None),
+    }
 }
 
 fn settle_one(
@@ -169,10 +221,11 @@ fn settle_one(
 }
 
 fn variable_prefix(section: Section, repository: Option<&str>) -> String {
-    let section = section.name().to_uppercase();
-    match repository {
-        Some(name) => format!("PGPROOF_{section}_{}_", name.to_uppercase().replace('-', "_")),
-        None => format!("PGPROOF_{section}_"),
+    let table = section.name().to_uppercase();
+    match repository.map(|name| name.to_uppercase().replace('-', "_")) {
+        Some(name) if section == Section::Repository => format!("PGPROOF_REPOSITORY_{name}_"),
+        Some(name) => format!("PGPROOF_REPOSITORY_{name}_{table}_"),
+        None => format!("PGPROOF_{table}_"),
     }
 }
 
@@ -183,11 +236,12 @@ fn refuse_unknown_variables(
 ) -> Result<(), ConfigError> {
     let mut known = Vec::new();
     for key in KEYS {
-        if key.section == Section::Repository {
+        if key.section != Section::Repository {
+            known.push(variable_prefix(key.section, None) + &key.name.to_uppercase());
+        }
+        if key.section == Section::Repository || key.section == Section::Retention {
             let names = repositories.iter().map(|name| variable_prefix(key.section, Some(name)));
             known.extend(names.map(|prefix| prefix + &key.name.to_uppercase()));
-        } else {
-            known.push(variable_prefix(key.section, None) + &key.name.to_uppercase());
         }
     }
     let of_ours = |name: &&String| {
@@ -249,7 +303,7 @@ mod tests {
         let path = Path::new("/etc/pgproof/pgproof.toml");
         let values = read(path, text)?;
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        settle(Some((path, &values)), &environment, flags)
+        settle(Some((path, &values)), &environment, flags, &[])
     }
 
     fn pgdata(settings: &Settings) -> (String, String) {
@@ -299,6 +353,23 @@ mod tests {
         assert_eq!(error.to_string(), "unknown environment variable PGPROOF_BACKUP_PROCESES");
         assert_eq!(error.hint().unwrap(), "did you mean `PGPROOF_BACKUP_PROCESSES`?");
         assert!(settled("", &[("PGPROOF_HOME", "/x"), ("PGPROOF_CONFIG", "/y")], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_repository_says_otherwise_than_the_retention_for_all() {
+        let file = "[repository.main]\npath = \"/r\"\n[repository.main.retention]\nkeep_last = 3\n[retention]\nkeep_daily = 7\n";
+        let variable = ("PGPROOF_REPOSITORY_MAIN_RETENTION_KEEP_WEEKLY", "2");
+        let settings = settled(file, &[variable], &[]).unwrap();
+        let own =
+            settings.all.iter().filter(|s| s.key.section == Section::Retention && s.repository.is_some());
+        let shown: Vec<_> = own.map(|s| format!("{} {}", s.name(), s.origin)).collect();
+        assert_eq!(
+            shown,
+            [
+                "repository.main.retention.keep_last /etc/pgproof/pgproof.toml:4",
+                "repository.main.retention.keep_weekly environment variable PGPROOF_REPOSITORY_MAIN_RETENTION_KEEP_WEEKLY",
+            ]
+        );
     }
 
     #[test]

@@ -26,9 +26,21 @@ pub(crate) enum ConfigError {
     /// No repository is configured.
     #[error("no repository is configured")]
     NoRepository { searched: Vec<PathBuf>, file: Option<PathBuf> },
-    /// More than one is.
-    #[error("{} configures several repositories: {}", path.display(), names.join(", "))]
-    SeveralRepositories { path: PathBuf, names: Vec<String> },
+    /// `--repository` names one that is not configured.
+    #[error("no repository `{name}` is configured")]
+    UnknownRepository { name: String, names: Vec<String>, file: Option<PathBuf> },
+    /// `--key-file` with several repositories.
+    #[error("--key-file is the key of one repository, and {} are configured", names.len())]
+    WhoseKey { names: Vec<String> },
+    /// Several repositories, for what is done with one.
+    #[error("this is done with one repository, and {} are configured", names.len())]
+    WhichRepository { names: Vec<String> },
+    /// PostgreSQL would remove WAL that nobody holds.
+    #[error("none of the repositories {} is required", names.join(", "))]
+    NoneRequired { names: Vec<String> },
+    /// Two names for one place.
+    #[error("the repositories `{first}` and `{second}` are one and the same: {place}")]
+    SamePlace { first: String, second: String, place: String },
     /// A repository whose URL cannot be read.
     #[error("repository `{name}` cannot be used")]
     Store { name: String, source: pgproof_store::StoreError },
@@ -47,7 +59,11 @@ impl ConfigError {
             Self::Value { .. } => "config-value",
             Self::Variable { .. } => "config-variable",
             Self::NoRepository { .. } => "config-no-repository",
-            Self::SeveralRepositories { .. } => "config-several-repositories",
+            Self::UnknownRepository { .. } => "config-unknown-repository",
+            Self::WhoseKey { .. } => "config-whose-key",
+            Self::WhichRepository { .. } => "config-which-repository",
+            Self::NoneRequired { .. } => "config-none-required",
+            Self::SamePlace { .. } => "config-same-place",
             Self::Store { .. } => "config-store",
             Self::Location { .. } => "config-location",
         }
@@ -74,9 +90,16 @@ impl ConfigError {
                 let places = places.join(", ");
                 format!("run `pgproof init`, or name one with --config or --repository; looked for {places}")
             }
-            Self::SeveralRepositories { .. } => {
-                "keep one of them for now, or name another file with --config".to_owned()
+            Self::UnknownRepository { name, names, .. } => match names.as_slice() {
+                [] => format!("a directory of that name is written `./{name}`"),
+                names => format!("configured: {}; a directory is written `./{name}`", names.join(", ")),
+            },
+            Self::WhoseKey { names } | Self::WhichRepository { names } => format!("name it with --repository: {}", names.join(", ")),
+            Self::NoneRequired { .. } => {
+                "leave out `required = false` for one of them: WAL counts as archived when every required one holds it"
+                    .to_owned()
             }
+            Self::SamePlace { .. } => "remove one of the two tables".to_owned(),
             Self::Store { source, .. } => return source.hint(),
             Self::Location { .. } => {
                 "write `path` for a directory or `url` for a bucket, not both".to_owned()

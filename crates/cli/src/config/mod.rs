@@ -18,9 +18,10 @@ mod settings;
 pub(crate) mod template;
 mod value;
 
-pub(crate) use effective::{FlagValue, Origin, Setting};
+pub(crate) use effective::{FlagValue, NAMED, Origin, Setting};
 pub(crate) use error::ConfigError;
 pub(crate) use find::{Places, SYSTEM_FILE};
+pub(crate) use read::is_name;
 pub(crate) use settings::{
     BackupConfig, BackupFrom, Config, InstanceConfig, RepositoryConfig, RetentionConfig,
 };

@@ -12,7 +12,7 @@ use toml_edit::{Document, Item, Table, Value};
 #[derive(Debug, Clone)]
 pub(crate) struct FileValue {
     pub(crate) key: &'static Key,
-    /// Which `[repository.NAME]`; none in the other tables.
+    /// Which `[repository.NAME]`, or `[repository.NAME.retention]`; none in the other tables.
     pub(crate) repository: Option<String>,
     pub(crate) text: String,
     /// Counted from 1.
@@ -71,7 +71,15 @@ fn read_repositories(place: &Place<'_>, tables: &Table, found: &mut FileValues) 
             return Err(place.error(at, &message, None));
         }
         found.repositories.push((name.to_owned(), place.line(at)));
-        read_table(place, Section::Repository, Some(name), table, found)?;
+        let mut own = table.clone();
+        if let Some(retention) = own.remove(Section::Retention.name()) {
+            let Item::Table(retention) = retention else {
+                let message = format!("`retention` must be a table, written `[repository.{name}.retention]`");
+                return Err(place.error(at, &message, None));
+            };
+            read_table(place, Section::Retention, Some(name), &retention, found)?;
+        }
+        read_table(place, Section::Repository, Some(name), &own, found)?;
     }
     Ok(())
 }
@@ -176,6 +184,28 @@ mod tests {
                 2: - port = 5433
                 5: main path = /r
                 7: - fast_checkpoint = false
+            "#]],
+        );
+    }
+
+    #[test]
+    fn repositories_keep_the_order_of_the_file_and_may_have_a_retention_of_their_own() {
+        let text = "[repository.near]\npath = \"/n\"\n[repository.near.retention]\nkeep_last = 3\n[repository.far]\nrequired = false\n";
+        check(
+            text,
+            expect![[r#"
+                4: near keep_last = 3
+                2: near path = /n
+                6: far required = false
+            "#]],
+        );
+        let names = read(Path::new("x"), text).unwrap().repositories;
+        assert_eq!(names, [("near".to_owned(), 1), ("far".to_owned(), 5)]);
+        check(
+            "[repository.near.retention]\nkeep_lats = 3\n",
+            expect![[r#"
+                /etc/pgproof/pgproof.toml:2: unknown setting `keep_lats` in `[retention]`
+                hint: did you mean `keep_last`?
             "#]],
         );
     }

@@ -18,7 +18,7 @@ pgproof reads one file, `pgproof.toml`. It takes the first of these:
 `pgproof init` writes a commented file. An unknown name is an error that proposes the nearest known one; every error names its file and line.
 
 For each setting the first of these counts: the flag of the command (`--pgdata`, `--repository`, `--key-file` ...), the variable
-`PGPROOF_<TABLE>_<SETTING>` (`PGPROOF_BACKUP_PROCESSES`; for a repository `PGPROOF_REPOSITORY_<NAME>_<SETTING>`), the file, the variable named
+`PGPROOF_<TABLE>_<SETTING>` (`PGPROOF_BACKUP_PROCESSES`; for a repository `PGPROOF_REPOSITORY_<NAME>_<SETTING>`, and `PGPROOF_REPOSITORY_<NAME>_RETENTION_<SETTING>`), the file, the variable named
 below, the default. `pgproof config explain` shows the values in effect and where each comes from.
 
 Paths are absolute. Sizes are whole numbers with `B`, `kB`, `MB`, `GB` or `TB` (multiples of 1024), durations whole numbers with `ms`, `s`,
@@ -30,6 +30,7 @@ fn reference() -> String {
     for section in Section::ALL {
         let heading = match section {
             Section::Repository => "[repository.NAME]".to_owned(),
+            Section::Retention => "[retention]` and `[repository.NAME.retention]".to_owned(),
             section => format!("[{}]", section.name()),
         };
         let _ = write!(page, "\n## `{heading}`\n\n{}\n", section.doc());

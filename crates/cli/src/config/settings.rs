@@ -2,7 +2,9 @@
 
 use super::ConfigError;
 use super::definitions::Section;
-use super::effective::{FlagValue, Settings, settle};
+#[cfg(test)]
+use super::effective::NAMED;
+use super::effective::{FlagValue, Origin, Setting, Settings, settle};
 use super::find::Places;
 use super::read::{FileValues, read};
 use super::value::{CommandWords, FromValue};
@@ -26,7 +28,6 @@ pub(crate) struct Config {
     pub(crate) instance: InstanceConfig,
     pub(crate) backup: BackupConfig,
     pub(crate) archive: ArchiveConfig,
-    pub(crate) retention: RetentionConfig,
 }
 
 /// `[instance]`
@@ -44,9 +45,14 @@ pub(crate) struct InstanceConfig {
 /// `[repository.NAME]`
 #[derive(Debug, Clone)]
 pub(crate) struct RepositoryConfig {
+    pub(crate) name: String,
     pub(crate) store: StoreConfig,
     pub(crate) key_file: Option<PathBuf>,
     pub(crate) key_command: Option<KeyCommand>,
+    /// Whether WAL counts as archived only when it is held here.
+    pub(crate) required: bool,
+    /// What holds for all, where this repository does not say otherwise.
+    pub(crate) retention: RetentionConfig,
 }
 
 /// What is backed up.
@@ -90,7 +96,7 @@ pub(crate) struct ArchiveConfig {
     pub(crate) read_ahead: usize,
 }
 
-/// `[retention]`
+/// `[retention]` and `[repository.NAME.retention]`
 #[derive(Debug, Clone)]
 pub(crate) struct RetentionConfig {
     pub(crate) keep_last: Option<u32>,
@@ -133,38 +139,116 @@ impl Config {
             Some((path, text)) => read(path, text)?,
             None => FileValues::default(),
         };
-        // A repository named on the command line is another one than the file's: mixing their keys and endpoints helps nobody.
-        let is_key = |flag: &FlagValue| matches!(flag.name, "key_file" | "key_command");
-        let elsewhere = |flag: &FlagValue| flag.section == Section::Repository && !is_key(flag);
-        if flags.iter().any(elsewhere) {
-            values.repositories.clear();
+        // A place on the command line is another repository than the file's: mixing their keys and endpoints helps nobody.
+        let mut known = Vec::new();
+        if flags.iter().any(FlagValue::is_elsewhere) {
+            known.extend(values.repositories.drain(..).map(|(name, _)| name));
             values.values.retain(|value| value.repository.is_none());
         }
         let path = file.map(|(path, _)| path);
-        let settings = settle(path.as_deref().map(|path| (path, &values)), environment, flags)?;
+        let settings = settle(path.as_deref().map(|path| (path, &values)), environment, flags, &known)?;
+        // Looked at here too, so that a setting of the wrong shape is found whatever the command.
+        retention(&settings, None)?;
         Ok(Self {
             instance: instance(&settings)?,
             backup: backup(&settings)?,
             archive: archive(&settings)?,
-            retention: retention(&settings)?,
             file: path,
             searched,
             settings,
         })
     }
 
-    /// The repository; there must be exactly one.
-    pub(crate) fn repository(&self) -> Result<RepositoryConfig, ConfigError> {
-        match (self.settings.repositories.as_slice(), &self.file) {
-            ([name], _) => repository(&self.settings, name),
-            ([], file) => {
-                Err(ConfigError::NoRepository { searched: self.searched.clone(), file: file.clone() })
-            }
-            (names, file) => Err(ConfigError::SeveralRepositories {
-                path: file.clone().unwrap_or_default(),
-                names: names.to_vec(),
-            }),
+    /// The repositories that are meant, in the order in which they are read: the one named on the command line, else all. There is at
+    /// least one.
+    ///
+    /// # Errors
+    /// None is configured; one of them is not described well; none is required.
+    pub(crate) fn repositories(&self) -> Result<Vec<RepositoryConfig>, ConfigError> {
+        match &self.settings.chosen {
+            // Whoever names one alone wants what was asked for done there.
+            Some(name) => Ok(vec![RepositoryConfig { required: true, ..repository(&self.settings, name)? }]),
+            None => self.all_repositories(),
         }
+    }
+
+    /// The same, whichever of them was named: those that the server archives into.
+    ///
+    /// # Errors
+    /// As for [`Self::repositories`].
+    pub(crate) fn all_repositories(&self) -> Result<Vec<RepositoryConfig>, ConfigError> {
+        let names = &self.settings.repositories;
+        let found: Vec<_> =
+            names.iter().map(|name| repository(&self.settings, name)).collect::<Result<_, _>>()?;
+        if found.is_empty() {
+            return Err(ConfigError::NoRepository {
+                searched: self.searched.clone(),
+                file: self.file.clone(),
+            });
+        }
+        if !found.iter().any(|repository| repository.required) {
+            return Err(ConfigError::NoneRequired { names: names.clone() });
+        }
+        for (at, second) in found.iter().enumerate() {
+            let place = second.store.describe();
+            if let Some(first) = found[..at].iter().find(|first| first.store.describe() == place) {
+                let (first, second) = (first.name.clone(), second.name.clone());
+                return Err(ConfigError::SamePlace { first, second, place });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The repository that is meant, for what is done with one alone.
+    ///
+    /// # Errors
+    /// As for [`Self::repositories`]; several are configured, and none is named.
+    pub(crate) fn one_repository(&self) -> Result<RepositoryConfig, ConfigError> {
+        let mut meant = self.repositories()?;
+        match meant.len() {
+            1 => Ok(meant.remove(0)),
+            _ => Err(ConfigError::WhichRepository { names: meant.into_iter().map(|one| one.name).collect() }),
+        }
+    }
+
+    /// The repository of this name.
+    ///
+    /// # Errors
+    /// It is not configured, or not described well.
+    pub(crate) fn configured(&self, name: &str) -> Result<RepositoryConfig, ConfigError> {
+        if !self.settings.repositories.iter().any(|known| known == name) {
+            return Err(ConfigError::UnknownRepository {
+                name: name.to_owned(),
+                names: self.settings.repositories.clone(),
+                file: self.file.clone(),
+            });
+        }
+        repository(&self.settings, name)
+    }
+
+    /// A repository that need not be configured.
+    ///
+    /// # Errors
+    /// The retention for all cannot be used.
+    pub(crate) fn elsewhere(&self, store: StoreConfig) -> Result<RepositoryConfig, ConfigError> {
+        Ok(RepositoryConfig {
+            name: store.describe(),
+            store,
+            key_file: None,
+            key_command: None,
+            required: true,
+            retention: retention(&self.settings, None)?,
+        })
+    }
+
+    /// Whether the repositories are those of the file, so that whoever reads the file finds them.
+    pub(crate) fn is_of_file(&self) -> bool {
+        let said_by_flag = |setting: &Setting| {
+            setting.key.section == Section::Repository
+                && ["path", "url"].contains(&setting.key.name)
+                && matches!(setting.origin, Origin::Flag { .. })
+        };
+        self.file.is_some() && !self.settings.all.iter().any(said_by_flag)
     }
 }
 
@@ -233,7 +317,14 @@ fn repository(settings: &Settings, name: &str) -> Result<RepositoryConfig, Confi
     let limit: Option<Duration> = one.get("key_command_timeout")?;
     let limit = limit.unwrap_or_else(|| unreachable!("key_command_timeout has a default"));
     let key_command = one.get("key_command")?.map(|CommandWords(words)| KeyCommand::new(words, limit));
-    Ok(RepositoryConfig { store, key_file: one.get("key_file")?, key_command })
+    Ok(RepositoryConfig {
+        name: name.to_owned(),
+        store,
+        key_file: one.get("key_file")?,
+        key_command,
+        required: one.get("required")?.unwrap_or(true),
+        retention: retention(settings, Some(name))?,
+    })
 }
 
 /// The settings of one repository.
@@ -331,18 +422,46 @@ fn archive(settings: &Settings) -> Result<ArchiveConfig, ConfigError> {
     })
 }
 
-fn retention(settings: &Settings) -> Result<RetentionConfig, ConfigError> {
-    let section = Section::Retention;
+/// The retention of a repository, setting by setting its own or that for all.
+fn retention(settings: &Settings, repository: Option<&str>) -> Result<RetentionConfig, ConfigError> {
+    let own = Retention { settings, repository };
     Ok(RetentionConfig {
-        keep_last: number(settings, section, "keep_last")?,
-        keep_within: settings.get(section, None, "keep_within")?,
-        wal_within: settings.get(section, None, "wal_within")?,
-        keep_daily: number(settings, section, "keep_daily")?,
-        keep_weekly: number(settings, section, "keep_weekly")?,
-        keep_monthly: number(settings, section, "keep_monthly")?,
-        keep_yearly: number(settings, section, "keep_yearly")?,
-        sweep_after: fixed(settings, section, "sweep_after")?,
+        keep_last: own.count("keep_last")?,
+        keep_within: own.get("keep_within")?,
+        wal_within: own.get("wal_within")?,
+        keep_daily: own.count("keep_daily")?,
+        keep_weekly: own.count("keep_weekly")?,
+        keep_monthly: own.count("keep_monthly")?,
+        keep_yearly: own.count("keep_yearly")?,
+        sweep_after: match own.get("sweep_after")? {
+            Some(said) => said,
+            None => fixed(settings, Section::Retention, "sweep_after")?,
+        },
     })
+}
+
+struct Retention<'a> {
+    settings: &'a Settings,
+    repository: Option<&'a str>,
+}
+
+impl Retention<'_> {
+    fn get<T: FromValue>(&self, name: &str) -> Result<Option<T>, ConfigError> {
+        let own = match self.repository {
+            Some(_) => self.settings.get(Section::Retention, self.repository, name)?,
+            None => None,
+        };
+        match own {
+            Some(said) => Ok(Some(said)),
+            None => self.settings.get(Section::Retention, None, name),
+        }
+    }
+
+    fn count(&self, name: &str) -> Result<Option<u32>, ConfigError> {
+        // Counts beyond four thousand million mean "all".
+        let count: Option<i64> = self.get(name)?;
+        Ok(count.and_then(|count| u32::try_from(count.min(u32::MAX.into())).ok()))
+    }
 }
 
 #[cfg(test)]
@@ -359,21 +478,61 @@ mod tests {
         let config = config("", &[]).unwrap();
         assert_eq!(config.instance.database, "postgres");
         assert_eq!(config.backup.compression, Codec::Zstd { level: 3 });
-        assert_eq!(config.retention.sweep_after, Duration::from_secs(3600));
-        assert_eq!(config.retention.keep_last, None);
-        assert_eq!(config.repository().unwrap_err().code(), "config-no-repository");
+        assert_eq!(config.repositories().unwrap_err().code(), "config-no-repository");
     }
 
     #[test]
-    fn exactly_one_repository_with_exactly_one_place() {
-        let code = |text: &str| config(text, &[]).unwrap().repository().map_err(|e| e.code());
+    fn every_repository_has_exactly_one_place_of_its_own() {
+        let code = |text: &str| config(text, &[]).unwrap().repositories().map_err(|e| e.code());
         let found = code("[repository.main]\npath = \"/r\"\n").unwrap();
-        assert_eq!(found.store, StoreConfig::directory("/r"));
+        assert_eq!(found[0].store, StoreConfig::directory("/r"));
+        assert_eq!(found[0].retention.sweep_after, Duration::from_secs(3600));
         assert_eq!(code("[repository.main]\n").unwrap_err(), "config-location");
         let both = "[repository.main]\npath = \"/r\"\nurl = \"s3://b\"\n";
         assert_eq!(code(both).unwrap_err(), "config-location");
-        let two = "[repository.a]\npath = \"/a\"\n[repository.b]\npath = \"/b\"\n";
-        assert_eq!(code(two).unwrap_err(), "config-several-repositories");
+        let same = "[repository.a]\npath = \"/a\"\n[repository.b]\npath = \"/a\"\n";
+        assert_eq!(code(same).unwrap_err(), "config-same-place");
+    }
+
+    /// Read first what was written first; each key of the retention is the repository's own, else that for all.
+    #[test]
+    fn several_repositories_keep_their_order_and_their_own_retention() {
+        let text = "[repository.near]\npath = \"/n\"\n[repository.near.retention]\nkeep_last = 3\n\
+                    [repository.far]\npath = \"/f\"\nrequired = false\n\
+                    [retention]\nkeep_last = 9\nkeep_daily = 7\n";
+        let found = config(text, &[]).unwrap().repositories().unwrap();
+        let shown: Vec<_> = found
+            .iter()
+            .map(|one| (one.name.as_str(), one.required, one.retention.keep_last, one.retention.keep_daily))
+            .collect();
+        assert_eq!(shown, [("near", true, Some(3), Some(7)), ("far", false, Some(9), Some(7))]);
+        let none = text.replace("[repository.near]\n", "[repository.near]\nrequired = false\n");
+        let error = config(&none, &[]).unwrap().repositories().unwrap_err();
+        assert_eq!(error.code(), "config-none-required");
+    }
+
+    #[test]
+    fn one_of_several_is_named_on_the_command_line() {
+        let text = "[repository.near]\npath = \"/n\"\n[repository.far]\npath = \"/f\"\nrequired = false\n";
+        let flag = |name, text: &str| FlagValue {
+            section: Section::Repository,
+            name,
+            text: text.to_owned(),
+            flag: "--repository",
+        };
+        let far = config(text, &[flag(NAMED, "far"), flag("key_file", "/k")]).unwrap();
+        let found = far.repositories().unwrap();
+        assert_eq!((found.len(), found[0].name.as_str(), found[0].required), (1, "far", true));
+        assert_eq!(found[0].key_file, Some("/k".into()));
+        let unknown = config(text, &[flag(NAMED, "fat")]).unwrap_err();
+        assert_eq!(unknown.code(), "config-unknown-repository");
+        assert!(unknown.hint().unwrap().contains("near, far"), "{:?}", unknown.hint());
+        assert_eq!(config(text, &[flag("key_file", "/k")]).unwrap_err().code(), "config-whose-key");
+        assert_eq!(config(text, &[flag("path", "/other")]).unwrap().repositories().unwrap().len(), 1);
+        assert_eq!(far.one_repository().unwrap().name, "far");
+        let which = config(text, &[]).unwrap().one_repository().unwrap_err();
+        assert_eq!(which.code(), "config-which-repository");
+        assert_eq!(which.hint().unwrap(), "name it with --repository: near, far");
     }
 
     #[test]
@@ -385,16 +544,17 @@ mod tests {
             flag: "--repository",
         };
         let text = "[repository.main]\nurl = \"s3://b\"\nkey_file = \"/k\"\n";
-        let replaced = config(text, &[flag("path", "/other")]).unwrap().repository().unwrap();
+        let replaced = config(text, &[flag("path", "/other")]).unwrap().repositories().unwrap().remove(0);
         assert_eq!((replaced.store, replaced.key_file), (StoreConfig::directory("/other"), None));
-        let other_key = config(text, &[flag("key_file", "/k2")]).unwrap().repository().unwrap();
+        let other_key = config(text, &[flag("key_file", "/k2")]).unwrap().repositories().unwrap().remove(0);
         assert_eq!(other_key.key_file, Some("/k2".into()));
     }
 
     #[test]
     fn settings_of_their_own_beat_those_in_the_url() {
         let text = "[repository.main]\nurl = \"s3://b/p?region=here&endpoint=http://a\"\nregion = \"there\"\nretry_for = \"5s\"\n";
-        let StoreConfig::S3(bucket) = config(text, &[]).unwrap().repository().unwrap().store else {
+        let StoreConfig::S3(bucket) = config(text, &[]).unwrap().repositories().unwrap().remove(0).store
+        else {
             panic!("not a bucket");
         };
         assert_eq!((bucket.bucket.as_str(), bucket.prefix.as_str()), ("b", "p"));
@@ -405,7 +565,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_object_storage_takes_its_own_settings() {
-        let store = |text: &str| config(text, &[]).unwrap().repository().unwrap().store;
+        let store = |text: &str| config(text, &[]).unwrap().one_repository().unwrap().store;
         let google = store(
             "[repository.main]\nurl = \"gs://b/p\"\nservice_account_file = \"/k\"\nendpoint = \"https://e\"\n",
         );
@@ -430,7 +590,7 @@ mod tests {
         let file = ("/etc/pgproof/pgproof.toml".into(), "[repository.main]\nurl = \"gs://b\"\n".to_owned());
         let environment = [("AWS_ENDPOINT_URL".to_owned(), "https://minio".to_owned())].into();
         let config = Config::from_text(Some(file), Vec::new(), &environment, &[]).unwrap();
-        let StoreConfig::Gcs(google) = config.repository().unwrap().store else { panic!("not Google's") };
+        let StoreConfig::Gcs(google) = config.one_repository().unwrap().store else { panic!("not Google's") };
         assert_eq!(google.endpoint, None);
     }
 

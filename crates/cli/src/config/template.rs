@@ -1,6 +1,6 @@
 //! The file that `pgproof init` writes: what was found is set, everything else stands there as a comment with its default.
 
-use super::definitions::{KEYS, Key, Otherwise, Section};
+use super::definitions::{KEYS, Key, Otherwise, Section, find};
 use std::fmt::Write;
 
 /// A value to set in the new file.
@@ -53,6 +53,14 @@ fn literal(key: &Key, text: &str) -> String {
     }
 }
 
+/// The same for a file that is edited.
+pub(crate) fn value(entry: &Entry) -> toml_edit::Value {
+    let key = find(entry.section, entry.name);
+    let literal = key.map(|key| literal(key, &entry.text));
+    // A value that cannot be read is refused when the file is.
+    literal.and_then(|text| text.parse().ok()).unwrap_or_else(|| entry.text.as_str().into())
+}
+
 /// Wrapped at a width that fits a terminal.
 fn comment(out: &mut String, text: &str) {
     let mut line = String::from("#");
@@ -98,7 +106,7 @@ mod tests {
         let file = ("/etc/pgproof/pgproof.toml".into(), example());
         let config = Config::from_text(Some(file), Vec::new(), &BTreeMap::new(), &[]).unwrap();
         assert_eq!(config.instance.pgdata, Some("/var/lib/postgresql/17/main".into()));
-        assert_eq!(config.repository().unwrap().key_file, Some("/etc/pgproof/main.key".into()));
+        assert_eq!(config.repositories().unwrap()[0].key_file, Some("/etc/pgproof/main.key".into()));
     }
 
     #[test]
@@ -110,7 +118,6 @@ mod tests {
             .collect();
         let file = ("/etc/pgproof/pgproof.toml".into(), uncommented);
         let config = Config::from_text(Some(file), Vec::new(), &BTreeMap::new(), &[]).unwrap();
-        assert_eq!(config.repository().unwrap_err().code(), "config-location");
-        assert_eq!(config.retention.keep_daily, Some(7));
+        assert_eq!(config.repositories().unwrap_err().code(), "config-location");
     }
 }

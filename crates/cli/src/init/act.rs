@@ -1,6 +1,7 @@
 //! Carries out the plan of `init`.
 
-use super::observe::{Place, REPOSITORY_NAME};
+use super::add;
+use super::observe::Place;
 use super::plan::{InitPlan, Step};
 use crate::account;
 use crate::args::low::InitArgs;
@@ -12,9 +13,11 @@ use anyhow::Context as _;
 use pgproof_base::Progress;
 use pgproof_repo::key::generate;
 use pgproof_repo::{CreateOptions, Repository, Suite, Unlock};
+use pgproof_server::privilege::act_as;
 use pgproof_server::settings::{self, Change};
 use pgproof_server::{Owner, Session};
 use pgproof_store::{StoreConfig, StoreError};
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +31,17 @@ pub(crate) fn as_root(args: &InitArgs, place: &Place, plan: &InitPlan) -> anyhow
         match step {
             Step::MakeKey { path } => write_new(path, &key_text(&generate()), key_file::MODE, owner)?,
             Step::WriteConfig { path } => write_new(path, &config_text(args, place), 0o640, owner)?,
+            Step::AddRepository { path, name } => {
+                let text =
+                    fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+                let text = add::with_repository(&text, name, &repository_entries(args, place))
+                    .with_context(|| format!("could not add repository `{name}` to {}", path.display()))?;
+                // Not before it exists: from then on WAL is archived only when it is held there.
+                if is_created(plan) {
+                    act_as(creator(owner), || create_repository(&place.repository, &place.recipients))??;
+                }
+                add::replace(path, &text)?;
+            }
             Step::CreateRepository { .. } => {
                 if let StoreConfig::Directory(directory) = &place.repository.store {
                     account::create_dir_for(&directory.path, owner, 0o700)
@@ -46,10 +60,15 @@ pub(crate) fn as_owner(place: &Place, plan: &InitPlan, progress: &dyn Progress) 
     let mut restart = false;
     for step in &plan.steps {
         match step {
-            Step::CreateRepository { .. } => create_repository(&place.repository, &place.recipients)?,
+            Step::CreateRepository { .. } if !is_added(plan) => {
+                create_repository(&place.repository, &place.recipients)?;
+            }
             Step::Set { name, value, .. } => changes.push(Change::set(name, value)),
             Step::Restart { .. } => restart = true,
-            Step::MakeKey { .. } | Step::WriteConfig { .. } => {}
+            Step::MakeKey { .. }
+            | Step::CreateRepository { .. }
+            | Step::WriteConfig { .. }
+            | Step::AddRepository { .. } => {}
         }
     }
     if !changes.is_empty() {
@@ -61,6 +80,19 @@ pub(crate) fn as_owner(place: &Place, plan: &InitPlan, progress: &dyn Progress) 
         place.instance.control()?.restart(RESTART_LIMIT)?;
     }
     Ok(())
+}
+
+fn is_created(plan: &InitPlan) -> bool {
+    plan.steps.iter().any(|step| matches!(step, Step::CreateRepository { .. }))
+}
+
+fn is_added(plan: &InitPlan) -> bool {
+    plan.steps.iter().any(|step| matches!(step, Step::AddRepository { .. }))
+}
+
+/// Who makes what lies in the repository: nothing there may be root's.
+fn creator(owner: Owner) -> Owner {
+    if Owner::current().is_root() { owner } else { Owner::current() }
 }
 
 /// Makes a repository that no server archives into, unless there is one: for `copy`. What is made belongs to `owner`.
@@ -84,7 +116,7 @@ pub(crate) fn create_second(repository: &RepositoryConfig, owner: Option<Owner>)
 }
 
 fn create_repository(repository: &RepositoryConfig, recipients: &[String]) -> anyhow::Result<()> {
-    let RepositoryConfig { store, key_file, key_command } = repository;
+    let RepositoryConfig { store, key_file, key_command, .. } = repository;
     let mut all = match key_file {
         Some(path) => Unlock::IdentityFile(path.clone()).recipients()?,
         None => Vec::new(),
@@ -113,16 +145,24 @@ fn config_text(args: &InitArgs, place: &Place) -> String {
         "user",
         place.connect.user.clone().filter(|user| Some(user) != place.instance.owner.name().as_ref()),
     );
+    entries.extend(repository_entries(args, place));
+    render(&place.repository.name, &entries)
+}
+
+/// What the file says of the repository.
+fn repository_entries(args: &InitArgs, place: &Place) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut add = |name, text: Option<String>| {
+        entries.extend(text.map(|text| Entry { section: Section::Repository, name, text }));
+    };
     let is_directory = matches!(place.repository.store, StoreConfig::Directory(_));
-    let key = if is_directory { "path" } else { "url" };
-    add(Section::Repository, key, Some(place.repository_text.clone()));
-    add(Section::Repository, "endpoint", args.endpoint.clone());
-    add(Section::Repository, "region", args.region.clone());
+    add(if is_directory { "path" } else { "url" }, Some(place.repository_text.clone()));
+    add("endpoint", args.endpoint.clone());
+    add("region", args.region.clone());
     if args.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://")) {
-        add(Section::Repository, "allow_http", Some("true".to_owned()));
+        add("allow_http", Some("true".to_owned()));
     }
-    let key_file = place.repository.key_file.as_ref().map(|path| path.display().to_string());
-    add(Section::Repository, "key_file", key_file);
-    add(Section::Repository, "key_command", args.key_command.clone());
-    render(REPOSITORY_NAME, &entries)
+    add("key_file", place.repository.key_file.as_ref().map(|path| path.display().to_string()));
+    add("key_command", args.key_command.clone());
+    entries
 }

@@ -4,6 +4,7 @@
 //! do (directories and files in system places), then as the owner of the data directory all that touches server and repository.
 
 mod act;
+mod add;
 mod observe;
 mod plan;
 

@@ -4,7 +4,7 @@ use super::plan::{InitFacts, InitOptions, RepositoryState};
 use crate::args::high::Context;
 use crate::args::low::InitArgs;
 use crate::config::definitions::Section;
-use crate::config::{Config, FlagValue, RepositoryConfig, SYSTEM_FILE};
+use crate::config::{Config, FlagValue, NAMED, RepositoryConfig, SYSTEM_FILE, is_name};
 use crate::fault::Refused;
 use crate::{instance, repository};
 use anyhow::Context as _;
@@ -32,6 +32,8 @@ pub(crate) struct Place {
     pub(crate) recipients: Vec<String>,
     pub(crate) config_file: PathBuf,
     pub(crate) config_exists: bool,
+    /// The name under which the repository is added to the configuration that is there.
+    added: Option<String>,
     configured_repository: Option<String>,
 }
 
@@ -50,27 +52,36 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
     let environment = &context.surroundings.environment;
     let load =
         |flags: &[FlagValue]| Config::from_text(file.clone(), vec![config_file.clone()], environment, flags);
-    let configured = load(&[])?.repository().ok().filter(|_| config_exists);
+    let known = match config_exists {
+        // One that cannot be used is not what `init` is asked about.
+        true => load(&[])?.all_repositories().unwrap_or_default(),
+        false => Vec::new(),
+    };
     let mut flags = context.flags.clone();
-    if args.repository.repository.is_none() && configured.is_none() {
-        flags.push(default_repository(context));
+    if args.repository.repository.is_none() {
+        flags.push(unnamed_place(args, &known, context)?);
     }
     let config = load(&flags)?;
-    let mut repository = config.repository()?;
+    let mut repository = config.repositories()?.remove(0);
     let same_place =
-        configured.as_ref().filter(|known| known.store.describe() == repository.store.describe());
-    let same_place = same_place.cloned();
+        known.iter().find(|known| known.store.describe() == repository.store.describe()).cloned();
+    let added = name_to_add(args, &known, same_place.as_ref(), config_exists)?;
     if let Some(known) = &same_place {
         // Named again on the command line, it is still the file's, with the file's key unless another one is named.
         let key_named = args.repository.key_file.is_some();
         let key_file = if key_named { repository.key_file } else { known.key_file.clone() };
         let key_command = repository.key_command.or_else(|| known.key_command.clone());
         repository = RepositoryConfig { key_file, key_command, ..known.clone() };
+    } else {
+        repository.name = args.name.clone().unwrap_or_else(|| REPOSITORY_NAME.to_owned());
     }
     if args.no_encryption {
         repository.key_file = None;
-    } else if repository.key_file.is_none() && repository.key_command.is_none() && configured.is_none() {
-        repository.key_file = Some(config_file.with_file_name(format!("{REPOSITORY_NAME}.key")));
+    } else if repository.key_file.is_none()
+        && repository.key_command.is_none()
+        && (known.is_empty() || added.is_some())
+    {
+        repository.key_file = Some(config_file.with_file_name(format!("{}.key", repository.name)));
     }
     let instance = instance::find(&config.instance)?;
     if !matches!(instance.state, State::Running { .. }) {
@@ -87,7 +98,7 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
     let repository_text = text_of(&repository, &flags);
     let configured_repository = match same_place {
         Some(_) => Some(repository_text.clone()),
-        None => configured.map(|configured| text_of(&configured, &[])),
+        None => known.first().map(|configured| text_of(configured, &[])),
     };
     Ok(Place {
         connect: instance::connect_options(&config.instance, &instance),
@@ -98,7 +109,59 @@ pub(crate) fn place(args: &InitArgs, context: &Context) -> anyhow::Result<Place>
         recipients,
         config_file,
         config_exists,
+        added,
     })
+}
+
+/// Which repository is meant where no place is given: the one named, else the first one, else a new one in the usual place.
+fn unnamed_place(
+    args: &InitArgs,
+    known: &[RepositoryConfig],
+    context: &Context,
+) -> Result<FlagValue, Refused> {
+    let named = |name: &str| FlagValue {
+        section: Section::Repository,
+        name: NAMED,
+        text: name.to_owned(),
+        flag: "--name",
+    };
+    match (args.name.as_deref(), known) {
+        (_, []) => Ok(default_repository(context)),
+        (Some(name), known) if !known.iter().any(|known| known.name == name) => Err(Refused::new(
+            "init-no-place",
+            format!("repository `{name}` is not configured, and no place is given for it"),
+            "name its place with --repository",
+        )),
+        (Some(name), _) => Ok(named(name)),
+        (None, [first, ..]) => Ok(named(&first.name)),
+    }
+}
+
+/// The name under which a repository is added to the configuration that is there.
+fn name_to_add(
+    args: &InitArgs,
+    known: &[RepositoryConfig],
+    same_place: Option<&RepositoryConfig>,
+    config_exists: bool,
+) -> Result<Option<String>, Refused> {
+    let Some(name) = &args.name else { return Ok(None) };
+    if !is_name(name) {
+        let message = format!("`{name}` cannot name a repository");
+        return Err(Refused::new("argument-invalid", message, "use a-z, 0-9, `-` and `_`"));
+    }
+    let taken = |configured: &RepositoryConfig| {
+        let message =
+            format!("{} is configured as repository `{}`", configured.store.describe(), configured.name);
+        Refused::new("config-exists", message, "choose another place, or leave out --name")
+    };
+    match same_place {
+        Some(same) if same.name == *name => Ok(None),
+        Some(same) => Err(taken(same)),
+        None => match known.iter().find(|known| known.name == *name) {
+            Some(other) => Err(taken(other)),
+            None => Ok(config_exists.then(|| name.clone())),
+        },
+    }
 }
 
 /// Where the file is, else where it belongs: for root the system's place, for others their own.
@@ -150,6 +213,7 @@ pub(crate) fn observe(args: &InitArgs, place: &Place) -> anyhow::Result<(InitFac
         config_file: place.config_file.clone(),
         config_exists: place.config_exists,
         configured_repository: place.configured_repository.clone(),
+        added: place.added.clone(),
         key_exists,
         repository: repository_state(&place.repository, key_exists)?,
         settings: facts.settings.into_iter().collect::<BTreeMap<_, _>>(),

@@ -23,6 +23,8 @@ pub(crate) struct InitFacts {
     pub(crate) config_exists: bool,
     /// The repository that an existing configuration names.
     pub(crate) configured_repository: Option<String>,
+    /// The name under which the repository is added to an existing configuration.
+    pub(crate) added: Option<String>,
     pub(crate) key_exists: bool,
     pub(crate) repository: RepositoryState,
     /// The server's settings that matter here.
@@ -71,6 +73,8 @@ pub(crate) enum Step {
     },
     /// Write `pgproof.toml`.
     WriteConfig { path: PathBuf },
+    /// Add a repository to `pgproof.toml`.
+    AddRepository { path: PathBuf, name: String },
     /// Change a server setting by ALTER SYSTEM.
     Set { name: String, value: String, before: String },
     /// Restart the server.
@@ -139,10 +143,12 @@ fn refuse_inside(facts: &InitFacts, options: &InitOptions) -> Result<(), Refused
 fn refuse_other_configuration(facts: &InitFacts, options: &InitOptions) -> Result<(), Refused> {
     let path = facts.config_file.display();
     match &facts.configured_repository {
-        Some(configured) if *configured != options.repository => Err(Refused::new(
+        Some(configured) if *configured != options.repository && facts.added.is_none() => Err(Refused::new(
             "config-exists",
             format!("{path} names the repository {configured}, not {}", options.repository),
-            format!("edit or remove {path}, or write another file with --config"),
+            format!(
+                "to have both, give this one a name with --name; else edit or remove {path}, or write another file with --config"
+            ),
         )),
         _ => Ok(()),
     }
@@ -179,7 +185,9 @@ fn plan_repository(facts: &InitFacts, options: &InitOptions, plan: &mut InitPlan
 
 fn plan_config(facts: &InitFacts, plan: &mut InitPlan) {
     let path = facts.config_file.clone();
-    if facts.config_exists {
+    if let Some(name) = facts.added.clone() {
+        plan.steps.push(Step::AddRepository { path, name });
+    } else if facts.config_exists {
         plan.already.push(format!("the configuration {} is there, and stays as it is", path.display()));
     } else {
         plan.steps.push(Step::WriteConfig { path });
@@ -274,6 +282,7 @@ mod tests {
             config_file: "/etc/pgproof/pgproof.toml".into(),
             config_exists: false,
             configured_repository: None,
+            added: None,
             key_exists: false,
             repository: RepositoryState::Absent,
             settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
@@ -343,6 +352,41 @@ mod tests {
                 already: archive_mode is on
                 already: archive_command is set
                 already: archive_timeout is 300 s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn another_repository_is_added_by_a_name_of_its_own() {
+        let another = |facts: &mut InitFacts, options: &mut InitOptions| {
+            facts.config_exists = true;
+            facts.configured_repository = Some("/backup".into());
+            options.repository = "/offsite".into();
+            options.repository_directory = Some("/offsite".into());
+            options.key_file = Some("/etc/pgproof/offsite.key".into());
+            facts.settings.insert("archive_mode".into(), "on".into());
+            facts.settings.insert("archive_timeout".into(), "60".into());
+            let command = archive_command::render(&facts.program, &facts.config_file);
+            facts.settings.insert("archive_command".into(), command);
+        };
+        check(
+            another,
+            expect![[r#"
+            refused: /etc/pgproof/pgproof.toml names the repository /backup, not /offsite
+        "#]],
+        );
+        check(
+            |facts, options| {
+                another(facts, options);
+                facts.added = Some("offsite".into());
+            },
+            expect![[r#"
+                {"step":"make-key","path":"/etc/pgproof/offsite.key"}
+                {"step":"create-repository","place":"/offsite","encrypted":true}
+                {"step":"add-repository","path":"/etc/pgproof/pgproof.toml","name":"offsite"}
+                already: archive_mode is on
+                already: archive_command is set
+                already: archive_timeout is 60 s
             "#]],
         );
     }

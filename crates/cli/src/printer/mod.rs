@@ -65,6 +65,11 @@ impl Printer {
         }
     }
 
+    /// Writes an error that is part of a report, too: whoever reads stderr alone must learn of it.
+    pub(crate) fn aside(&self, repository: &str, fault: &Fault) {
+        let _ = write!(io::stderr(), "repository {repository}: {fault}");
+    }
+
     /// Writes bytes to stdout.
     ///
     /// # Errors

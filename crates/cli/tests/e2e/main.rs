@@ -20,6 +20,7 @@ mod resident;
 mod restore;
 mod s3;
 mod scene;
+mod several;
 mod standby;
 mod status;
 mod transfer;

@@ -3,6 +3,7 @@
 //! `PGPROOF_ROUNDS` says how many servers are killed (CI takes a few); `PGPROOF_SEED` repeats the choice of moments.
 
 use crate::scene::Scene;
+use crate::several::{object, offsite, with_offsite};
 use anyhow::{Context, Result, ensure};
 use pgproof_server::find;
 use pgproof_testkit::{Postgres, Seed, free_port, wait};
@@ -197,5 +198,28 @@ fn a_receiver_goes_on_after_restarts_of_either_side_without_a_gap() -> Result<()
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a gap: {numbers:?}");
     let status = receiver.signal(Signal::TERM)?;
     assert!(status.success(), "{status}: {}", fs::read_to_string(&receiver.log)?);
+    Ok(())
+}
+
+#[test]
+fn received_wal_leaves_the_spool_when_every_required_repository_holds_it() -> Result<()> {
+    let scene = with_offsite()?;
+    let server = &scene.server;
+    server.sql("ALTER SYSTEM SET archive_command = '/bin/false'")?;
+    server.reload()?;
+    let spool = server.dir("spool")?.display().to_string();
+    let mut receiver = Receiver::start(&scene, &spool)?;
+    let away = scene.new_place("away");
+    fs::rename(offsite(&scene), &away)?;
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")?;
+    let name = server.switch_wal()?.file_name(server.wal_segment_size()?);
+    wait::until_true("main to hold the segment", || Ok(object(&scene.repository(), &name)?.is_some()))?;
+    let held = PathBuf::from(&spool).join(system(server)?).join(&name);
+    ensure!(held.exists(), "it left the spool, and offsite does not have it");
+    fs::rename(&away, offsite(&scene))?;
+    wait::until_true("the segment to leave the spool", || Ok(!held.exists()))
+        .with_context(|| fs::read_to_string(&receiver.log).unwrap_or_default())?;
+    ensure!(object(&offsite(&scene), &name)?.is_some());
+    ensure!(receiver.signal(Signal::TERM)?.success());
     Ok(())
 }

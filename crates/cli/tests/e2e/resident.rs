@@ -2,6 +2,7 @@
 //! that is not.
 
 use crate::scene::{Scene, safe_server};
+use crate::several::{add_offsite, not_required, offsite};
 use anyhow::{Context, Result, ensure};
 use pgproof_testkit::wait;
 use rustix::process::{Pid, Signal, kill_process};
@@ -145,4 +146,24 @@ fn a_second_one_is_refused_and_one_whose_repository_was_replaced_ends() -> Resul
     ensure!(code == Some(3) && said.contains("holds another repository now"), "{code:?} {said}");
     // What was archived into the new one can be read with its keys.
     scene.pgproof(&["verify"])?.succeeded().map(drop)
+}
+
+#[test]
+fn a_repository_that_may_lag_does_not_keep_others_from_being_archived_ahead() -> Result<()> {
+    let scene = small_segments()?;
+    add_offsite(&scene)?.succeeded()?;
+    not_required(&scene)?;
+    moved(&offsite(&scene), &scene.new_place("away"))?;
+    let resident = Resident::start(&scene)?;
+    write_segments(&scene, 6)?;
+    scene.server.archive_everything()?;
+    resident.signal(Signal::TERM)?;
+    let (code, said) = resident.ended()?;
+    ensure!(code == Some(0) && said.contains("\"answered\": "), "{said}");
+    // It failed once or twice and rested then, however many files there were.
+    let tried = said.matches("repository offsite lacks").count();
+    ensure!((1..=2 * 2).contains(&tried), "tried {tried} times: {said}");
+    let main = scene.pgproof(&["archive", "status", "--json", "--repository", "main"])?.json()?;
+    ensure!(main["report"]["gaps"] == serde_json::json!([]), "{main}");
+    Ok(())
 }

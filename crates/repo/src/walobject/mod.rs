@@ -18,7 +18,7 @@ mod tests;
 
 pub use fetch::{Fetched, SegmentReader, fetch_segment};
 pub use index::{PushedBy, SegmentIndex, decode_index};
-pub use store::{PushSource, StoreOptions, Stored, store_segment};
+pub use store::{PushSource, StoreOptions, Stored, store_segment, store_segment_unless};
 pub use summary::{instants_of, read_instants};
 
 use crate::framing::{Header, close_trailer, open_trailer};

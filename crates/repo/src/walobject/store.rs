@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -76,10 +77,26 @@ pub fn store_segment(
     pushed: PushedBy,
     options: StoreOptions,
 ) -> Result<Stored> {
+    store_segment_unless(repository, lineage, source, pushed, options, &AtomicBool::new(false))
+}
+
+/// The same, unless the file was `withdrawn` before all of it was read: then nothing is stored. Whoever gives up waiting sets this before
+/// anybody may overwrite the file.
+///
+/// # Errors
+/// As for [`store_segment`], and [`Error::Withdrawn`].
+pub fn store_segment_unless(
+    repository: &Repository,
+    lineage: Lineage,
+    source: PushSource<'_>,
+    pushed: PushedBy,
+    options: StoreOptions,
+    withdrawn: &AtomicBool,
+) -> Result<Stored> {
     let path = object_path(lineage, source.name, source.segment_size)?;
     let chunks = (source.segment_size.bytes() as usize).div_ceil(CHUNK_BYTES);
     let salt = Salt::random();
-    let object = NewObject { repository, path, salt, pushed, options };
+    let object = NewObject { repository, path, salt, pushed, options, withdrawn };
     let mut intake = Intake::open(repository, source)?;
     let (index, put) = match chunks <= BATCH_CHUNKS {
         true => object.put_at_once(&mut intake, chunks)?,
@@ -99,6 +116,7 @@ struct NewObject<'a> {
     salt: Salt,
     pushed: PushedBy,
     options: StoreOptions,
+    withdrawn: &'a AtomicBool,
 }
 
 type Put = std::result::Result<ObjectMeta, StoreError>;
@@ -146,6 +164,10 @@ impl NewObject<'_> {
         frames: Vec<u32>,
     ) -> Result<(SegmentIndex, Vec<u8>)> {
         let (raw_bytes, identity, summary) = intake.finish()?;
+        // All of it was read by now; nothing of it has its name yet.
+        if self.withdrawn.load(Ordering::SeqCst) {
+            return Err(Error::Withdrawn { path: intake.source.path.display().to_string() });
+        }
         let index = SegmentIndex { raw_bytes, identity, frames, pushed: self.pushed.clone() };
         let end = seal_end(sealer, self.salt, &index, &summary)?;
         Ok((index, end))

@@ -2,7 +2,7 @@
 //!
 //! Promises that nothing is acknowledged that is not synced in the [`place`], so that a server that waits for it
 //! (`synchronous_standby_names`) loses no acknowledged commit as long as the place or the server survives; and that nothing leaves
-//! the place before the repository holds it. Where receiving begins is decided in [`plan`]; [`stream`] fills segments; [`handover`] brings
+//! the place before every repository that is required holds it. Where receiving begins is decided in [`plan`]; [`stream`] fills segments; [`handover`] brings
 //! them to the repository, and [`deliver`] to a recovery that comes first.
 
 pub(crate) mod deliver;
@@ -14,16 +14,18 @@ mod stream;
 pub use plan::Begin;
 
 use crate::error::{WalError, with_causes};
-use handover::Handover;
+use crate::repositories::{NamedRepository, Rests};
+use handover::{Epochs, Handover};
 use pgproof_pg::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalSegmentSize};
+use pgproof_repo::Lineage;
 use pgproof_repo::walobject::StoreOptions;
-use pgproof_repo::{Lineage, Repository, writer};
 use pgproof_server::replication::Replication;
 use pgproof_server::{ConnectOptions, ServerError};
 use place::Place;
 use plan::ServerPosition;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -66,12 +68,23 @@ pub enum ReceiveEvent<'a> {
         /// Where it begins.
         begin: Lsn,
     },
-    /// The repository holds a file.
+    /// Every repository that is required holds a file.
     Stored {
         /// Its name.
         name: &'a str,
     },
-    /// The repository did not take a file; another attempt follows.
+    /// A repository that is not required did not take a file, and rests.
+    Behind {
+        /// The repository.
+        repository: &'a str,
+        /// The file.
+        name: &'a str,
+        /// Why not.
+        why: String,
+        /// When it is tried again.
+        again_in: Duration,
+    },
+    /// A repository that is required did not take a file; another attempt follows.
     NotStored {
         /// Its name.
         name: &'a str,
@@ -107,7 +120,7 @@ const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// See [`WalError`]. Whatever was acknowledged lies in the place or in the repository.
 pub fn receive(
-    repository: &Repository,
+    repositories: &[NamedRepository],
     connect: &ConnectOptions,
     request: &ReceiveRequest,
     stop: &AtomicBool,
@@ -118,11 +131,9 @@ pub fn receive(
     let spool_error = |source| WalError::Spool { operation: "use", path: request.spool.clone(), source };
     let place = Place::take(&request.spool, system, size).map_err(spool_error)?;
     let place = place.ok_or_else(|| WalError::SpoolTaken { path: request.spool.clone() })?;
-    let lineage = Lineage::new(system);
-    let epoch = writer::current(repository, lineage)
-        .map_err(|source| WalError::Repo { operation: "tell who archives", source })?
-        .map_or(0, |writer| writer.value.epoch);
-    let handover = Handover { repository, lineage, epoch, place: &place, request, size, stop, tell };
+    let epochs = Arc::new(Epochs::observe(Lineage::new(system), repositories)?);
+    let rests = Rests::default();
+    let handover = Handover { repositories, epochs, rests, place: &place, request, size, tell };
     let failed = AtomicBool::new(false);
     thread::scope(|scope| {
         let (queue, files) = std::sync::mpsc::channel();

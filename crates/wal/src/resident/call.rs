@@ -4,7 +4,8 @@
 
 use super::queue::{self, Identity};
 use crate::error::WalError;
-use crate::push::PushReport;
+use crate::push::Pushed;
+use crate::repositories::NamedRepository;
 use pgproof_pg::ArchiveName;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fs;
@@ -34,7 +35,7 @@ pub(super) struct Call {
     pub(super) name: String,
     /// The file as the caller sees it.
     pub(super) file: Identity,
-    /// The repository that is meant, as its store describes itself.
+    /// The repositories that are meant, as [`places`] puts it.
     pub(super) repository: String,
     /// PostgreSQL offers it, it is not somebody's own try.
     pub(super) is_queued: bool,
@@ -44,8 +45,8 @@ pub(super) struct Call {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub(super) enum Answer {
-    /// The file is durable in the repository.
-    Stored { bytes_stored: u64, was_there: bool },
+    /// The file is durable in every repository that is required.
+    Stored { pushed: Pushed },
     /// It is not, and why.
     Failed { message: String, hint: String },
     /// It is being worked on.
@@ -80,9 +81,8 @@ fn is_of_this_account(stream: &UnixStream) -> bool {
     rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid == rustix::process::geteuid())
 }
 
-/// Asks whoever archives ahead in this data directory to archive a file of its `pg_wal`; none when the caller has to do it. `place` is
-/// what the repository's store says of itself.
-pub fn ask(pgdata: &Path, path: &Path, place: &str) -> Option<Result<PushReport, WalError>> {
+/// Asks whoever archives ahead in this data directory to archive a file of its `pg_wal`; none when the caller has to do it.
+pub fn ask(pgdata: &Path, path: &Path, repositories: &[NamedRepository]) -> Option<Result<Pushed, WalError>> {
     let name = path.strip_prefix("pg_wal").ok()?.to_str()?;
     ArchiveName::parse(name).ok()?;
     let file = queue::identity(&pgdata.join(path)).ok()?;
@@ -91,17 +91,24 @@ pub fn ask(pgdata: &Path, path: &Path, place: &str) -> Option<Result<PushReport,
     stream.set_write_timeout(Some(SILENCE_MAX)).ok()?;
     let mut lines = Lines::new(stream);
     let is_queued = pgdata.join(format!("pg_wal/archive_status/{name}.ready")).exists();
-    lines.write(&Call { name: name.to_owned(), file, repository: place.to_owned(), is_queued }).ok()?;
+    lines.write(&Call { name: name.to_owned(), file, repository: places(repositories), is_queued }).ok()?;
     loop {
         return match lines.read().ok()? {
             Answer::Working => continue,
             Answer::Elsewhere => None,
-            Answer::Stored { bytes_stored, was_there } => {
-                Some(Ok(PushReport { name: name.to_owned(), bytes_stored, was_there }))
-            }
+            Answer::Stored { pushed } => Some(Ok(pushed)),
             Answer::Failed { message, hint } => Some(Err(WalError::Resident { message, hint })),
         };
     }
+}
+
+/// Which repositories are meant: what both sides must have read alike in their configuration.
+pub(super) fn places(repositories: &[NamedRepository]) -> String {
+    let one = |repository: &NamedRepository| match repository.required {
+        true => repository.place.clone(),
+        false => format!("{} (not required)", repository.place),
+    };
+    repositories.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// A push that is answered.
@@ -160,9 +167,22 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::push::{PushOutcome, PushedTo};
     use std::thread;
 
     const NAME: &str = "000000010000000000000003";
+
+    fn main_repository() -> Vec<NamedRepository> {
+        vec![NamedRepository::new("main", "directory /r", true, || unreachable!("it is not opened"))]
+    }
+
+    fn pushed() -> Pushed {
+        let outcome = PushOutcome::Stored { bytes_stored: 9, was_there: true };
+        Pushed {
+            name: NAME.to_owned(),
+            repositories: vec![PushedTo { repository: "main".to_owned(), outcome }],
+        }
+    }
 
     fn data_directory() -> tempfile::TempDir {
         let data = tempfile::tempdir().unwrap();
@@ -172,7 +192,7 @@ mod tests {
     }
 
     /// What a push makes of these answers.
-    fn asked(answers: &[Answer]) -> Option<Result<PushReport, WalError>> {
+    fn asked(answers: &[Answer]) -> Option<Result<Pushed, WalError>> {
         let data = data_directory();
         let path = Path::new("pg_wal").join(NAME);
         let listener = listen(data.path()).unwrap();
@@ -187,15 +207,14 @@ mod tests {
                     caller.answer(answer).unwrap();
                 }
             });
-            ask(data.path(), &path, "directory /r")
+            ask(data.path(), &path, &main_repository())
         })
     }
 
     #[test]
     fn a_push_believes_only_a_clear_answer() {
-        let stored = asked(&[Answer::Working, Answer::Stored { bytes_stored: 9, was_there: true }]);
-        let report = PushReport { name: NAME.to_owned(), bytes_stored: 9, was_there: true };
-        assert_eq!(stored.unwrap().unwrap(), report);
+        let stored = asked(&[Answer::Working, Answer::Stored { pushed: pushed() }]);
+        assert_eq!(stored.unwrap().unwrap(), pushed());
         let failed = Answer::Failed { message: "no room".to_owned(), hint: "make some".to_owned() };
         let error = asked(&[failed]).unwrap().unwrap_err();
         assert_eq!((error.to_string().as_str(), error.hint().as_str()), ("no room", "make some"));
@@ -204,19 +223,30 @@ mod tests {
         assert!(asked(&[]).is_none());
     }
 
+    /// A process that takes another repository for required than the push does must not answer for it.
+    #[test]
+    fn which_repositories_are_meant_includes_which_are_required() {
+        let far = |required| NamedRepository::new("far", "directory /f", required, || unreachable!());
+        let near = main_repository().remove(0);
+        assert_eq!(places(std::slice::from_ref(&near)), "directory /r");
+        assert_eq!(places(&[near.clone(), far(true)]), "directory /r, directory /f");
+        assert_eq!(places(&[near, far(false)]), "directory /r, directory /f (not required)");
+    }
+
     #[test]
     fn nobody_is_asked_where_nobody_is_or_for_what_is_not_in_pg_wal() {
         let data = data_directory();
         let path = Path::new("pg_wal").join(NAME);
-        assert!(ask(data.path(), &path, "x").is_none());
+        let repositories = main_repository();
+        assert!(ask(data.path(), &path, &repositories).is_none());
         drop(listen(data.path()).unwrap());
-        assert!(ask(data.path(), &path, "x").is_none(), "it is gone");
+        assert!(ask(data.path(), &path, &repositories).is_none(), "it is gone");
         let listener = listen(data.path()).unwrap();
         let taken = listen(data.path()).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         listener.set_nonblocking(true).unwrap();
         for path in ["other/000000010000000000000003", "pg_wal/../x", "pg_wal/x", NAME] {
-            assert!(ask(data.path(), Path::new(path), "x").is_none(), "{path}");
+            assert!(ask(data.path(), Path::new(path), &repositories).is_none(), "{path}");
         }
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "it was not asked");
     }

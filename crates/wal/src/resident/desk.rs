@@ -4,7 +4,7 @@ use super::RunReport;
 use super::call::Answer;
 use super::queue::Identity;
 use crate::error::WalError;
-use crate::push::PushReport;
+use crate::push::Pushed;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const AHEAD_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
     /// Archive this file.
-    Archive(String),
+    Archive(String, Whose),
     /// Look at the queue.
     Look,
     /// Wait for a change, at most so long.
@@ -30,13 +30,24 @@ pub(super) enum Next {
     End,
 }
 
+/// Why a file is archived now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Somebody waits for it.
+    Asked,
+    /// It waits in the queue.
+    Ahead,
+}
+
 /// What came of archiving a file.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// It is durable, as it was then.
-    Stored(Identity, PushReport),
+    Stored(Identity, Pushed),
     /// It is not.
     Failed { message: String, hint: String },
+    /// It is in some repositories, and not in all that are required.
+    Partly { message: String, hint: String },
     /// There is no such file any more, or it is not this process's to archive.
     Gone,
 }
@@ -50,13 +61,15 @@ pub(super) struct Desk {
     pub(super) over: Option<WalError>,
     pub(super) report: RunReport,
     /// Durable, and not asked for yet.
-    durable: BTreeMap<String, (Identity, PushReport)>,
+    durable: BTreeMap<String, (Identity, Pushed)>,
     failed: BTreeMap<String, (String, String)>,
     gone: BTreeSet<String>,
     under_way: BTreeSet<String>,
     /// Callers wait for these.
     asked: VecDeque<String>,
     queue: VecDeque<String>,
+    /// Some repositories hold these, and the others are tried again then. Meanwhile the next files have their turn.
+    later: BTreeMap<String, Instant>,
     looked: Option<Instant>,
     rests_until: Option<Instant>,
     busy: Instant,
@@ -75,6 +88,7 @@ impl Desk {
             under_way: BTreeSet::new(),
             asked: VecDeque::new(),
             queue: VecDeque::new(),
+            later: BTreeMap::new(),
             looked: None,
             rests_until: None,
             busy: now,
@@ -97,7 +111,7 @@ impl Desk {
         while let Some(name) = self.asked.pop_front() {
             self.queue.retain(|queued| *queued != name);
             if !self.durable.contains_key(&name) && self.under_way.insert(name.clone()) {
-                return Next::Archive(name);
+                return Next::Archive(name, Whose::Asked);
             }
         }
         let rests = self.rests_until.is_some_and(|until| now < until);
@@ -105,8 +119,9 @@ impl Desk {
             return Next::Wait(LOOK_EVERY);
         }
         while let Some(name) = self.queue.pop_front() {
-            if !self.durable.contains_key(&name) && self.under_way.insert(name.clone()) {
-                return Next::Archive(name);
+            let is_later = self.later.get(&name).is_some_and(|until| now < *until);
+            if !is_later && !self.durable.contains_key(&name) && self.under_way.insert(name.clone()) {
+                return Next::Archive(name, Whose::Ahead);
             }
         }
         match self.looked.map(|looked| now.saturating_duration_since(looked)) {
@@ -123,6 +138,7 @@ impl Desk {
         let names: BTreeSet<&String> = waiting.iter().collect();
         self.durable.retain(|name, _| names.contains(name));
         self.failed.retain(|name, _| names.contains(name));
+        self.later.retain(|name, _| names.contains(name));
         self.gone.clear();
         waiting.retain(|name| !self.durable.contains_key(name) && !self.under_way.contains(name));
         waiting.truncate(AHEAD_MAX);
@@ -134,14 +150,19 @@ impl Desk {
         self.busy = now;
         self.under_way.remove(&name);
         match outcome {
-            Outcome::Stored(file, report) => {
-                self.report.stored += u64::from(!report.was_there);
-                self.report.bytes_stored += report.bytes_stored;
+            Outcome::Stored(file, pushed) => {
+                self.report.stored += u64::from(!pushed.was_there());
+                self.report.bytes_stored += pushed.bytes_stored();
                 self.rests_until = None;
-                self.durable.insert(name, (file, report));
+                self.later.remove(&name);
+                self.durable.insert(name, (file, pushed));
             }
             Outcome::Failed { message, hint } => {
                 self.rests_until = Some(now + RETRY);
+                self.failed.insert(name, (message, hint));
+            }
+            Outcome::Partly { message, hint } => {
+                self.later.insert(name.clone(), now + RETRY);
                 self.failed.insert(name, (message, hint));
             }
             Outcome::Gone => drop(self.gone.insert(name)),
@@ -161,13 +182,10 @@ impl Desk {
     /// What the caller is told about its file; nothing while that is not known. What is durable of another state of the file does not
     /// count, and is asked for again.
     pub(super) fn answer(&mut self, name: &str, now_is: &Identity) -> Option<Answer> {
-        if let Some((file, report)) = self.durable.remove(name) {
+        if let Some((file, pushed)) = self.durable.remove(name) {
             if file == *now_is {
                 self.report.answered += 1;
-                return Some(Answer::Stored {
-                    bytes_stored: report.bytes_stored,
-                    was_there: report.was_there,
-                });
+                return Some(Answer::Stored { pushed });
             }
             return Some(Answer::Elsewhere);
         }
@@ -182,6 +200,7 @@ impl Desk {
 mod tests {
     use super::super::queue;
     use super::*;
+    use crate::push::{PushOutcome, PushedTo};
 
     fn file(content: &str) -> Identity {
         let place = tempfile::tempdir().unwrap();
@@ -190,8 +209,10 @@ mod tests {
         queue::identity(&path).unwrap()
     }
 
-    fn stored(name: &str) -> PushReport {
-        PushReport { name: name.to_owned(), bytes_stored: 7, was_there: false }
+    fn stored(name: &str) -> Pushed {
+        let outcome = PushOutcome::Stored { bytes_stored: 7, was_there: false };
+        let repositories = vec![PushedTo { repository: "main".to_owned(), outcome }];
+        Pushed { name: name.to_owned(), repositories }
     }
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -199,7 +220,11 @@ mod tests {
     }
 
     fn archive(name: &str) -> Next {
-        Next::Archive(name.to_owned())
+        Next::Archive(name.to_owned(), Whose::Ahead)
+    }
+
+    fn asked(name: &str) -> Next {
+        Next::Archive(name.to_owned(), Whose::Asked)
     }
 
     #[test]
@@ -211,7 +236,7 @@ mod tests {
         assert_eq!(desk.next(now), archive("1"));
         desk.ask("3", now);
         desk.ask("1", now);
-        assert_eq!(desk.next(now), archive("3"));
+        assert_eq!(desk.next(now), asked("3"));
         assert_eq!(desk.next(now), archive("2"));
         assert!(matches!(desk.next(now), Next::Wait(_)), "the queue was looked at just now");
         assert_eq!(desk.next(now + LOOK_EVERY), Next::Look);
@@ -226,12 +251,12 @@ mod tests {
         let (one, other) = (file("one"), file("other one"));
         desk.ask("1", now);
         assert_eq!(desk.answer("1", &one), None);
-        assert_eq!(desk.next(now), archive("1"));
+        assert_eq!(desk.next(now), asked("1"));
         desk.done("1".to_owned(), Outcome::Stored(one.clone(), stored("1")), now);
         assert_eq!(desk.answer("1", &other), Some(Answer::Elsewhere), "it was made anew");
         assert_eq!(desk.answer("1", &one), None, "it is asked for once");
         desk.done("1".to_owned(), Outcome::Stored(one.clone(), stored("1")), now);
-        assert_eq!(desk.answer("1", &one), Some(Answer::Stored { bytes_stored: 7, was_there: false }));
+        assert_eq!(desk.answer("1", &one), Some(Answer::Stored { pushed: stored("1") }));
         assert_eq!((desk.report.stored, desk.report.answered), (2, 1));
     }
 
@@ -249,11 +274,31 @@ mod tests {
         assert_eq!(desk.answer("1", &file("")), None);
         assert!(matches!(desk.next(now), Next::Wait(_)));
         desk.ask("1", now);
-        assert_eq!(desk.next(now), archive("1"));
+        assert_eq!(desk.next(now), asked("1"));
         desk.done("1".to_owned(), Outcome::Stored(file("one"), stored("1")), now);
         assert_eq!(desk.next(now), archive("2"), "it works again");
         assert_eq!(Desk::new(now).idle_for(now + RETRY), RETRY);
         assert_eq!(desk.idle_for(now + RETRY), Duration::ZERO, "something is under way");
+    }
+
+    /// One repository of two is away: the other one gets everything meanwhile.
+    #[test]
+    fn a_file_that_some_repositories_hold_lets_the_next_ones_pass() {
+        let now = Instant::now();
+        let mut desk = Desk::new(now);
+        desk.take_queue(names(&["1", "2"]));
+        assert_eq!(desk.next(now), archive("1"));
+        let partly = || Outcome::Partly { message: "one is away".to_owned(), hint: "look".to_owned() };
+        desk.done("1".to_owned(), partly(), now);
+        desk.take_queue(names(&["1", "2"]));
+        assert_eq!(desk.next(now), archive("2"), "nothing rests");
+        desk.done("2".to_owned(), partly(), now);
+        desk.take_queue(names(&["1", "2"]));
+        assert!(matches!(desk.next(now), Next::Look | Next::Wait(_)), "both were tried a moment ago");
+        desk.ask("1", now);
+        assert_eq!(desk.next(now), asked("1"), "whoever asks is served at once");
+        desk.take_queue(names(&["1", "2"]));
+        assert_eq!(desk.next(now + RETRY), archive("2"));
     }
 
     #[test]
@@ -263,7 +308,7 @@ mod tests {
         let all: Vec<String> = (0..10 * AHEAD_MAX).map(|number| format!("{number:06}")).collect();
         desk.take_queue(all.clone());
         for _ in 0..AHEAD_MAX {
-            let Next::Archive(name) = desk.next(now) else { panic!("there is more") };
+            let Next::Archive(name, _) = desk.next(now) else { panic!("there is more") };
             desk.done(name.clone(), Outcome::Stored(file(""), stored(&name)), now);
         }
         assert!(matches!(desk.next(now), Next::Wait(_)), "PostgreSQL comes first now");

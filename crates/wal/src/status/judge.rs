@@ -58,7 +58,7 @@ pub fn judge(seen: &Observation) -> StatusReport {
     judge_room(seen, &mut report.findings);
     match &seen.archive {
         Seen::Yes(archive) => compare(seen, archive, &mut report),
-        Seen::No(why) => report.findings.push(unseen_repository(why)),
+        Seen::No(why) => report.findings.push(unseen_repository(seen, why)),
     }
     report
 }
@@ -154,12 +154,16 @@ fn describe_gap(seen: &Observation, archive: &ArchiveView, run: Run) -> Gap {
         .backups
         .iter()
         .any(|span| span.timeline >= run.timeline && span.start.segment(size) > run.last);
+    let holds_all = |wal: &WalSet| run.segments().all(|segment| wal.contains(segment));
+    let holding = seen.elsewhere.iter().filter(|(_, wal)| holds_all(wal));
+    let held_by: Vec<String> = holding.map(|(name, _)| name.clone()).collect();
     let state = match (in_pg_wal.len() as u64 == run.count(), passed) {
         (true, _) => GapState::Mendable,
         (false, true) => GapState::Passed,
+        (false, false) if !held_by.is_empty() => GapState::Mendable,
         (false, false) => GapState::Open,
     };
-    Gap { first: name(run.first), last: name(run.last), count: run.count(), state, in_pg_wal }
+    Gap { first: name(run.first), last: name(run.last), count: run.count(), state, in_pg_wal, held_by }
 }
 
 fn gap_finding(seen: &Observation, gap: &Gap) -> Finding {
@@ -167,17 +171,31 @@ fn gap_finding(seen: &Observation, gap: &Gap) -> Finding {
         1 => format!("segment {} is not in the archive", gap.first),
         count => format!("{count} segments, {} to {}, are not in the archive", gap.first, gap.last),
     };
+    let them = if gap.count == 1 { "it" } else { "all of them" };
     match gap.state {
+        GapState::Mendable if !gap.held_by.is_empty() => {
+            let finding = Finding::new(
+                "archive-gap",
+                lacking(seen),
+                format!("{what}; {} holds {them}", gap.held_by.join(", ")),
+                "recovery from this repository alone stops there; one that may ask all repositories goes on",
+            )
+            .with(repair_remedy(seen));
+            match gap.in_pg_wal.is_empty() {
+                true => finding,
+                false => finding.with(push_remedy(seen, gap)),
+            }
+        }
         GapState::Mendable => Finding::new(
             "archive-gap",
-            Severity::Critical,
-            format!("{what}; pg_wal still has {}", if gap.count == 1 { "it" } else { "all of them" }),
+            lacking(seen),
+            format!("{what}; pg_wal still has {them}"),
             "recovery stops there; PostgreSQL takes it for archived, so it may remove it at any checkpoint",
         )
         .with(push_remedy(seen, gap)),
         GapState::Open => {
             let why = "recovery stops there; no backup reaches what comes after it";
-            let mut finding = Finding::new("archive-gap", Severity::Critical, what, why);
+            let mut finding = Finding::new("archive-gap", lacking(seen), what, why);
             finding = finding.with(Remedy::safe(
                 "take a backup: what happens from then on can be recovered",
                 seen.command.call("backup"),
@@ -187,13 +205,28 @@ fn gap_finding(seen: &Observation, gap: &Gap) -> Finding {
                 false => finding.with(push_remedy(seen, gap)),
             }
         }
-        GapState::Passed => Finding::new(
-            "archive-gap-passed",
-            Severity::Info,
-            what,
-            "recovery from older backups stops there; later ones do not need it, so nothing has to be done",
-        ),
+        GapState::Passed => {
+            let finding = Finding::new(
+                "archive-gap-passed",
+                Severity::Info,
+                what,
+                "recovery from older backups stops there; later ones do not need it, so nothing has to be done",
+            );
+            match gap.held_by.is_empty() {
+                true => finding,
+                false => finding.with(repair_remedy(seen)),
+            }
+        }
     }
+}
+
+/// What a repository lacks that another one has: whatever it is not required to hold is no emergency.
+fn lacking(seen: &Observation) -> Severity {
+    if seen.required { Severity::Critical } else { Severity::Warning }
+}
+
+fn repair_remedy(seen: &Observation) -> Remedy {
+    Remedy::safe("copy it from there", seen.command.call_for("repair", &seen.name))
 }
 
 fn push_remedy(seen: &Observation, gap: &Gap) -> Remedy {
@@ -209,13 +242,20 @@ fn push_remedy(seen: &Observation, gap: &Gap) -> Remedy {
 }
 
 fn empty_archive(seen: &Observation) -> Finding {
-    Finding::new(
+    let finding = Finding::new(
         "archive-empty",
         Severity::Warning,
         format!("the archive holds no WAL of system {}", seen.system),
         "nothing can be recovered beyond a backup",
-    )
-    .with(Remedy::safe("see why", seen.command.call("check")))
+    );
+    let finding = match seen.elsewhere.iter().find(|(_, wal)| !wal.is_empty()) {
+        Some((other, _)) => finding.with(Remedy::safe(
+            format!("copy what {other} holds"),
+            seen.command.call_for("repair", &seen.name),
+        )),
+        None => finding,
+    };
+    finding.with(Remedy::safe("see why", seen.command.call("check")))
 }
 
 fn unseen_server(seen: &Observation, why: &str) -> Finding {
@@ -231,12 +271,22 @@ fn unseen_server(seen: &Observation, why: &str) -> Finding {
     .with(Remedy::safe("does it run, and do port, socket_directory and user fit it?", ""))
 }
 
-fn unseen_repository(why: &str) -> Finding {
+fn unseen_repository(seen: &Observation, why: &str) -> Finding {
+    let (severity, hurts) = match seen.required {
+        true => (
+            Severity::Critical,
+            "nothing is archived while it cannot be reached, and gaps are not known; PostgreSQL keeps what waits",
+        ),
+        false => (
+            Severity::Warning,
+            "it is not required, so PostgreSQL goes on and does not keep WAL for it; what it lacks is not known",
+        ),
+    };
     Finding::new(
         "repository-unreachable",
-        Severity::Critical,
+        severity,
         format!("the repository could not be read: {why}"),
-        "nothing is archived while it cannot be reached, and gaps are not known; PostgreSQL keeps what waits",
+        hurts,
     )
 }
 

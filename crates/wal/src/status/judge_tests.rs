@@ -65,7 +65,10 @@ fn healthy() -> Observation {
             last_stored_age_s: Some(30),
             backups: vec![backup(3)],
         }),
+        required: true,
+        elsewhere: Vec::new(),
         command: CommandLine { head: "pgproof".into(), flags: String::new() },
+        name: "main".into(),
     }
 }
 
@@ -414,4 +417,63 @@ fn the_time_until_pg_wal_is_full_follows_from_what_piled_up() {
     assert_eq!(full_in_s(64, 640, 16 << 30), (Some(10_240), Some((Severity::Warning, true))));
     assert_eq!(full_in_s(64, 64, 0).0, Some(1), "it is full now");
     assert_eq!(full_in_s(1, 700, 16 << 30).0, None, "one file says nothing");
+}
+
+/// Segments 3 to 8 are in another repository too.
+fn held_elsewhere(seen: &mut Observation) {
+    seen.elsewhere = vec![("offsite".into(), WalSet::new(SIZE, (3..=8).map(segment)))];
+}
+
+#[test]
+fn what_another_repository_holds_is_copied_from_there() {
+    check(
+        |seen| {
+            archived(seen, [3, 4, 7, 8]);
+            held_elsewhere(seen);
+        },
+        expect![[r#"
+            0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
+            Critical archive-gap: 2 segments, 000000010000000000000005 to 000000010000000000000006, are not in the archive; offsite holds all of them
+                pgproof repair --repository main
+        "#]],
+    );
+    check(
+        |seen| {
+            archived(seen, [3, 4, 5]);
+            held_elsewhere(seen);
+            seen.required = false;
+            seen.local.segments.clear();
+        },
+        expect![[r#"
+            0/9001000 archived to 0/6000000, lag 50335744 bytes 30 s
+            Warning archive-gap: 3 segments, 000000010000000000000006 to 000000010000000000000008, are not in the archive; offsite holds all of them
+                pgproof repair --repository main
+        "#]],
+    );
+    check(
+        |seen| {
+            archived(seen, []);
+            held_elsewhere(seen);
+        },
+        expect![[r#"
+            0/9001000 archived to ?, lag ? bytes ? s
+            Warning archive-empty: the archive holds no WAL of system 7412345678901234567
+                pgproof repair --repository main
+                pgproof check
+        "#]],
+    );
+}
+
+#[test]
+fn a_repository_that_need_not_hold_wal_is_no_emergency_when_it_is_away() {
+    check(
+        |seen| {
+            seen.archive = Seen::No("no answer".into());
+            seen.required = false;
+        },
+        expect![[r#"
+            0/9001000 archived to ?, lag ? bytes ? s
+            Warning repository-unreachable: the repository could not be read: no answer
+        "#]],
+    );
 }

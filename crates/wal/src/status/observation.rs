@@ -16,7 +16,7 @@ pub enum Seen<T> {
     No(String),
 }
 
-/// Everything that is judged.
+/// Everything that is judged about one repository.
 #[derive(Debug, Clone)]
 pub struct Observation {
     /// The data directory.
@@ -37,8 +37,14 @@ pub struct Observation {
     pub local: LocalWal,
     /// What the repository holds of this cluster.
     pub archive: Seen<ArchiveView>,
+    /// Whether WAL counts as archived only when this repository holds it.
+    pub required: bool,
+    /// What the other repositories hold of it, by name; those that could not be looked at are not among them.
+    pub elsewhere: Vec<(String, WalSet)>,
     /// How pgproof is called in a command line.
     pub command: CommandLine,
+    /// The repository's name.
+    pub name: String,
 }
 
 /// How pgproof is called in a command line, each word quoted for the shell: `pgproof --config FILE archive push PATH --repository PLACE`.
@@ -53,6 +59,11 @@ pub struct CommandLine {
 impl CommandLine {
     pub(super) fn call(&self, verb: &str) -> String {
         format!("{} {verb}{}", self.head, self.flags)
+    }
+
+    /// The same for one of several configured repositories.
+    pub(super) fn call_for(&self, verb: &str, repository: &str) -> String {
+        format!("{} {verb} --repository {repository}", self.head)
     }
 }
 

@@ -27,39 +27,69 @@ pub struct StatusRequest<'a> {
     pub connect: ConnectOptions,
     /// The replication slot of `archive receive`.
     pub slot: String,
-    /// The repository, or why it could not be opened.
-    pub repository: Result<&'a Repository, String>,
+    /// The repositories, each of which is compared.
+    pub repositories: Vec<Compared<'a>>,
     /// How pgproof is called in a command line; for remedies.
     pub command: CommandLine,
 }
 
-/// Looks.
+/// A repository that is compared with the server.
+#[derive(Debug)]
+pub struct Compared<'a> {
+    /// Its name.
+    pub name: String,
+    /// Whether WAL counts as archived only when it holds it.
+    pub required: bool,
+    /// The repository, or why it could not be opened.
+    pub repository: Result<&'a Repository, String>,
+}
+
+/// Looks. There is one observation for each repository, in their order; server and `pg_wal` are looked at once.
 ///
 /// # Errors
 /// [`WalError::Control`]: without the control file nothing is known about the cluster. [`WalError::Unreadable`] when `pg_wal` is closed to us.
-pub fn observe(request: &StatusRequest<'_>) -> Result<Observation, WalError> {
+pub fn observe(request: &StatusRequest<'_>) -> Result<Vec<Observation>, WalError> {
     let control = read_control(&request.pgdata)?;
     let size = control.wal_segment_size;
     let server =
         ask(&request.connect, &request.slot).map_or_else(|error| Seen::No(with_causes(&error)), Seen::Yes);
     let local = local(&request.pgdata.join("pg_wal"), size)?;
-    let archive = match &request.repository {
-        Ok(repository) => archive(repository, Lineage::new(control.system_identifier), size)
-            .map_or_else(|error| Seen::No(with_causes(&error)), Seen::Yes),
-        Err(why) => Seen::No(why.clone()),
+    let lineage = Lineage::new(control.system_identifier);
+    let archives: Vec<Seen<ArchiveView>> =
+        request.repositories.iter().map(|compared| look(compared, lineage, size)).collect();
+    let elsewhere = |at: usize| {
+        let others = request.repositories.iter().zip(&archives).enumerate().filter(|(other, _)| *other != at);
+        let held = others.filter_map(|(_, (compared, archive))| match archive {
+            Seen::Yes(archive) => Some((compared.name.clone(), archive.wal.clone())),
+            Seen::No(_) => None,
+        });
+        held.collect()
     };
-    Ok(Observation {
+    let one = |(at, compared): (usize, &Compared<'_>)| Observation {
         pgdata: request.pgdata.clone(),
         system: control.system_identifier,
         segment_size: size,
         checkpoint_timeline: control.timeline,
         checkpoint: control.checkpoint,
         replays: matches!(control.state, ClusterState::ShutDownInRecovery | ClusterState::InArchiveRecovery),
-        server,
-        local,
-        archive,
+        server: server.clone(),
+        local: local.clone(),
+        archive: archives[at].clone(),
+        required: compared.required,
+        elsewhere: elsewhere(at),
         command: request.command.clone(),
-    })
+        name: compared.name.clone(),
+    };
+    Ok(request.repositories.iter().enumerate().map(one).collect())
+}
+
+fn look(compared: &Compared<'_>, lineage: Lineage, size: WalSegmentSize) -> Seen<ArchiveView> {
+    match &compared.repository {
+        Ok(repository) => {
+            archive(repository, lineage, size).map_or_else(|error| Seen::No(with_causes(&error)), Seen::Yes)
+        }
+        Err(why) => Seen::No(why.clone()),
+    }
 }
 
 fn ask(connect: &ConnectOptions, slot: &str) -> Result<ServerView, ServerError> {

@@ -91,13 +91,15 @@ pub struct Gap {
     pub state: GapState,
     /// Those that are still in `pg_wal`.
     pub in_pg_wal: Vec<String>,
+    /// Other repositories that hold all of them.
+    pub held_by: Vec<String>,
 }
 
 /// What can be done about a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GapState {
-    /// All its segments are still in `pg_wal`.
+    /// All its segments are still in `pg_wal`, or another repository holds them.
     Mendable,
     /// Only a new backup lets recovery go on behind it.
     Open,

@@ -35,8 +35,7 @@ impl KeysChanged {
 pub(super) fn add(args: &KeyAddArgs, context: &Context) -> anyhow::Result<Exit> {
     // Before this process becomes another account, which may not read the file.
     let named = named_recipients(args, context)?;
-    let (config, repository) = repository::open_configured(context)?;
-    let config = config.repository()?;
+    let (config, repository) = repository::open_one(context)?;
     let present = Present::read(&repository)?;
     let mut report = KeysChanged::new(args.dry_run, &repository);
     let mut changed = present.description.clone();
@@ -102,7 +101,7 @@ pub(super) fn remove(args: &KeyRemoveArgs, context: &Context) -> anyhow::Result<
         Some(text) => Leaving::Recipient(parse_recipient(text)?.to_string()),
         None => Leaving::Command,
     };
-    let (config, repository) = repository::open_configured(context)?;
+    let (config, repository) = repository::open_one(context)?;
     let present = Present::read(&repository)?;
     let place = repository.store().describe();
     let changed = present.description.without(&leaving, &place)?;
@@ -110,7 +109,7 @@ pub(super) fn remove(args: &KeyRemoveArgs, context: &Context) -> anyhow::Result<
         Leaving::Recipient(recipient) => recipient,
         Leaving::Command => "what the key command wrapped".to_owned(),
     };
-    let host_opens = repository.try_unlock(&changed, &repository::unlock(&config.repository()?));
+    let host_opens = repository.try_unlock(&changed, &repository::unlock(&config));
     if let (Err(why), false) = (&host_opens, args.lock_out_this_host) {
         let message = format!("without {named} this host could no longer open {place}: {why}");
         let hint = "give it another key first, `pgproof key rotate` does all of it; or add --lock-out-this-host if this is meant";

@@ -110,7 +110,7 @@ impl Report for KeyList {
 fn open_store(context: &Context) -> anyhow::Result<(RepositoryConfig, Arc<dyn Store>)> {
     let config = context.config()?;
     account::become_repository_owner(&config)?;
-    let repository = config.repository()?;
+    let repository = config.one_repository()?;
     let store: Arc<dyn Store> = Arc::from(repository.store.open()?);
     Ok((repository, store))
 }

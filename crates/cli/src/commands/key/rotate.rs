@@ -65,7 +65,7 @@ struct RotateReport {
 
 pub(super) fn rotate(args: &KeyRotateArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
-    let settings = config.repository()?;
+    let settings = config.one_repository()?;
     let key_file = configured_key_file(&config, &settings)?;
     // As the account that was started: a key that was fetched for this may be closed to all others.
     let unlock = match &args.open_with {
