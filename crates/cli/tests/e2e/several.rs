@@ -293,3 +293,26 @@ fn whoever_takes_over_does_so_in_every_repository() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_concerns_one_repository_asks_which_and_takes_it_by_name() -> Result<()> {
+    let scene = with_offsite()?;
+    for command in [&["key", "list"][..], &["key", "rotate", "--dry-run"], &["dump"]] {
+        let refused = scene.pgproof(command)?;
+        assert_eq!(refused.code, 3, "{}", refused.stderr);
+        ensure!(
+            refused.stderr.contains("done with one repository, and 2 are configured"),
+            "{}",
+            refused.stderr
+        );
+        ensure!(refused.stderr.contains("--repository: main, offsite"), "{}", refused.stderr);
+    }
+    let keys = scene.pgproof(&["key", "list", "--repository", "offsite"])?.succeeded()?;
+    ensure!(keys.stdout.contains("offsite"), "{}", keys.stdout);
+    scene.pgproof(&["dump", "--repository", "offsite"])?.succeeded()?;
+    let list = scene.pgproof(&["list", "--json"])?.succeeded()?.json()?;
+    let dumps = |name| of(&list, name).map(|one| one["report"]["dumps"].as_array().map(Vec::len));
+    assert_eq!((dumps("main")?, dumps("offsite")?), (Some(0), Some(1)), "{list:#}");
+    scene.pgproof(&["copy", "--from", "main", "--to", "offsite", "--dry-run"])?.succeeded()?;
+    Ok(())
+}
