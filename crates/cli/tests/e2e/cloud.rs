@@ -1,9 +1,9 @@
 //! Repositories in Google Cloud Storage and Azure Blob, and under S3 object lock: a server goes there and comes back.
 
+use super::s3::comes_back;
 use super::scene::{Scene, safe_server};
 use anyhow::{Context, Result, ensure};
 use pgproof_testkit::azure::AzureServer;
-use pgproof_testkit::free_port;
 use pgproof_testkit::gcs::GcsServer;
 use pgproof_testkit::s3::S3Server;
 use std::fs;
@@ -16,7 +16,7 @@ fn a_server_is_backed_up_to_google_cloud_storage_and_comes_back() -> Result<()> 
     let endpoint = bucket.endpoint.context("the test's store has an address")?;
     let settings =
         format!("url = \"gs://{}/main\"\nendpoint = \"{endpoint}\"\nanonymous = true\n", bucket.bucket);
-    there_and_back(&settings)
+    comes_back(&initialised(&settings)?)
 }
 
 #[test]
@@ -31,28 +31,7 @@ fn a_server_is_backed_up_to_azure_and_comes_back() -> Result<()> {
         container.account.context("the test's store has an account")?,
         key.reveal(),
     );
-    there_and_back(&settings)
-}
-
-fn there_and_back(settings: &str) -> Result<()> {
-    let scene = initialised(settings)?;
-    scene.server.load_pgbench(1)?;
-    scene.pgproof(&["backup"])?.succeeded()?;
-    scene.server.run_pgbench(1)?;
-    let second = scene.pgproof(&["backup", "--json"])?.succeeded()?.json()?;
-    assert_eq!(second["report"]["gaps"], serde_json::json!([]));
-    scene.server.sql("CREATE TABLE last AS SELECT 1 AS a")?;
-    scene.server.archive_everything()?;
-    let before = scene.server.table_sums()?;
-    let (place, port) = (scene.new_place("restored"), free_port()?);
-    let (into, port_text) = (place.display().to_string(), port.to_string());
-    let ran = scene.pgproof(&["restore", "--pgdata", &into, "--start", "--port", &port_text])?;
-    let restored = scene.server.copy_started_at(&place, port)?;
-    ran.succeeded()?;
-    assert_eq!(restored.table_sums()?, before);
-    scene.pgproof(&["expire", "--keep-last", "1", "--sweep-after", "0s"])?.succeeded()?;
-    scene.pgproof(&["verify"])?.succeeded()?;
-    Ok(())
+    comes_back(&initialised(&settings)?)
 }
 
 #[test]

@@ -23,6 +23,11 @@ fn there_and_back(store: &S3Server) -> Result<()> {
     configure_at(&scene, store, store.port())?;
     let data = scene.server.pgdata().display().to_string();
     scene.pgproof(&["init", "--yes", "--restart", "--pgdata", &data])?.succeeded()?;
+    comes_back(&scene)
+}
+
+/// Backups, WAL and what they restore to, verified before and after most of it has expired.
+pub(crate) fn comes_back(scene: &Scene) -> Result<()> {
     scene.server.load_pgbench(1)?;
     scene.pgproof(&["backup"])?.succeeded()?;
     scene.server.run_pgbench(1)?;
@@ -43,8 +48,8 @@ fn there_and_back(store: &S3Server) -> Result<()> {
     Ok(())
 }
 
-/// The credentials lie in the file, because the server's archiver has no other place to take them from.
-/// The store's own port, or that of what stands before it.
+/// The credentials lie in the file, because the server's archiver has no other place to take them from. The port is the
+/// store's own, or that of what stands before it.
 pub(crate) fn configure_at(scene: &Scene, store: &S3Server, port: u16) -> Result<()> {
     let bucket = store.config("main");
     let secret = bucket.secret_access_key.context("the test's store has a secret")?;
