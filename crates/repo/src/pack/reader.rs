@@ -132,20 +132,10 @@ impl PackReader {
     ) -> Result<()> {
         let mut decoder = Decoder::new()?;
         let mut pages = Vec::new();
-        let places: Vec<_> = self.entries.iter().map(PackEntry::place).collect();
-        let order: Vec<usize> = (0..places.len()).collect();
-        read_merged(
-            &**self.repository.store(),
-            &self.path,
-            &places,
-            &order,
-            &mut Vec::new(),
-            &mut |at, frame| {
-                let entry = &self.entries[at];
-                let read = self.read_frame(entry, frame, &mut decoder, &mut pages);
-                Ok(each(entry, read.map(|_| pages.as_slice())))
-            },
-        )
+        self.frames(&mut |entry, frame| {
+            let read = self.read_frame(entry, frame, &mut decoder, &mut pages);
+            Ok(each(entry, read.map(|_| pages.as_slice())))
+        })
     }
 
     /// Reads every extent in order and hands on its payload too, as it was made when the extent was written: for storing it elsewhere
@@ -159,6 +149,17 @@ impl PackReader {
     ) -> Result<()> {
         let mut decoder = Decoder::new()?;
         let mut pages = Vec::new();
+        self.frames(&mut |entry, frame| {
+            let payload = self
+                .read_frame(entry, frame, &mut decoder, &mut pages)
+                .map_err(|malformed| malformed.in_object(self.path.as_str()))?;
+            each(entry, payload, &pages)?;
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// Every extent as it is stored, in order and in few requests.
+    fn frames(&self, each: &mut dyn FnMut(&PackEntry, &mut [u8]) -> Result<ControlFlow<()>>) -> Result<()> {
         let places: Vec<_> = self.entries.iter().map(PackEntry::place).collect();
         let order: Vec<usize> = (0..places.len()).collect();
         read_merged(
@@ -167,14 +168,7 @@ impl PackReader {
             &places,
             &order,
             &mut Vec::new(),
-            &mut |at, frame| {
-                let entry = &self.entries[at];
-                let payload = self
-                    .read_frame(entry, frame, &mut decoder, &mut pages)
-                    .map_err(|malformed| malformed.in_object(self.path.as_str()))?;
-                each(entry, payload, &pages)?;
-                Ok(ControlFlow::Continue(()))
-            },
+            &mut |at, frame| each(&self.entries[at], frame),
         )
     }
 
