@@ -1,0 +1,1 @@
+//! One leader, kept by terms.
