@@ -8,10 +8,9 @@
 use crate::position::{Position, TimelineOfTerm};
 use crate::quorum::{Quorum, SyncNames};
 use crate::term::{NodeName, StandbyName, Term};
-use pgproof_pg::{SystemIdentifier, TimelineId};
+use pgproof_pg::{Lsn, SystemIdentifier, TimelineId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// The version of the value's layout that this program writes.
 pub const STATE_FORMAT: u16 = 1;
@@ -159,6 +158,8 @@ pub enum ElectionReason {
     Switchover {
         /// Who shall win, if it can.
         to: Option<NodeName>,
+        /// The end of the stopped primary's WAL: nobody below it wins this election.
+        stopped_at: Position,
     },
     /// An operator asked for a failover.
     Operator,
@@ -279,14 +280,24 @@ impl ClusterState {
     }
 }
 
-/// The last position that an asynchronous primary published, at least every quarter of the RPO: loss is known only against it.
+/// What an asynchronous primary published of itself, at least every quarter of the RPO: loss is known only against it.
 /// Under a key of its own, so that it does not disturb compare-and-sets of the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Published {
     /// The term of the primary.
     pub term: Term,
-    /// Its flushed position then.
-    pub position: Position,
-    /// How long the primary needed at most since the publication before; bounds what it can have written after this one.
-    pub interval: Duration,
+    /// Its flushed positions and when they were read, oldest first, reaching back further than the RPO. Never empty.
+    pub trail: Vec<PublishedPosition>,
+    /// Until when after the last of them the primary can have written more: it stops, or holds commits, when it cannot publish for
+    /// this long.
+    pub valid_ms: u64,
+}
+
+/// One position that a primary published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PublishedPosition {
+    /// The end of its flushed WAL.
+    pub lsn: Lsn,
+    /// When, in milliseconds of the primary's own clock. Only differences are used.
+    pub at_ms: u64,
 }

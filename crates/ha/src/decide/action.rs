@@ -14,6 +14,7 @@ use pgproof_pg::TimelineId;
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The outcome of one `decide`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,8 +23,8 @@ pub struct Decision {
     pub action: Action,
     /// What to remember until the next decision, whatever becomes of the step.
     pub memory: Memory,
-    /// Until when this node's PostgreSQL may run as primary, on this host's clock: what the fencing process must hold. Past: kill it now.
-    /// `None`: this node may not run a primary at all (and does not, or `action` is [`Action::Kill`]).
+    /// Until when this node's PostgreSQL may run as primary, on this host's clock: what the fencing process must hold from now on, before
+    /// the step is taken. `None`: nothing is known that would extend it; the deadline that the fencing process has stands.
     pub fence: Option<Moment>,
     /// Who may connect to this node's primary.
     pub admission: Admission,
@@ -207,6 +208,13 @@ pub enum Blocked {
         /// What was declared.
         bound: u64,
     },
+    /// Asynchronous: every candidate lacks more time than was declared; `None`: longer than the published trail reaches back.
+    LossTooOld {
+        /// How much.
+        lost: Option<Duration>,
+        /// What was declared.
+        bound: Duration,
+    },
     /// Asynchronous: the primary never published a position, so the loss cannot be known.
     LossUnknown,
     /// Fewer than k voters exist yet: a commit may be on the leader only.
@@ -230,10 +238,12 @@ pub enum Blocked {
         /// What it has.
         position: Option<Position>,
     },
-    /// The elected winner has not come up.
-    WinnerSilent {
-        /// The winner.
-        winner: NodeName,
+    /// A more advanced node promised; this one waits for it.
+    Outranked {
+        /// By whom.
+        by: NodeName,
+        /// How far that one is.
+        position: Position,
     },
     /// Servers crash soon after they start, wherever they run: no more restarts until an operator looks.
     CrashLoop {
@@ -253,8 +263,28 @@ pub enum Blocked {
     },
     /// No data directory, and no leader to clone from.
     NothingToClone,
-    /// Every way of rejoining failed.
-    RejoinFailed,
+    /// The leader was elected but cannot be followed yet, or cannot be asked how its WAL relates to this node's.
+    AwaitingLeader {
+        /// The leader.
+        leader: NodeName,
+    },
+    /// This node hears the leader, so it does not promise.
+    LeaderHeard {
+        /// The leader.
+        leader: NodeName,
+    },
+    /// This node misses the leader, but not enough voters do, and the leader has its lease.
+    MissedAlone {
+        /// The leader.
+        leader: NodeName,
+    },
+    /// This node cannot be elected: the operator excluded it.
+    NoCandidate,
+    /// The switchover waits for the standby to catch up.
+    CatchingUp {
+        /// Bytes behind.
+        bytes: u64,
+    },
     /// A voter refuses until then, because the leader could not reach the store but serves.
     Refused {
         /// Until then.
@@ -279,5 +309,30 @@ pub enum Blocked {
 impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&crate::explain::blocked(self))
+    }
+}
+
+/// A step, and why it is not a better one.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) action: Action,
+    pub(super) blocked: Option<Blocked>,
+}
+
+impl Step {
+    pub(super) fn wait() -> Self {
+        Self { action: Action::Wait, blocked: None }
+    }
+
+    pub(super) fn act(action: Action) -> Self {
+        Self { action, blocked: None }
+    }
+
+    pub(super) fn blocked(reason: Blocked) -> Self {
+        Self { action: Action::Wait, blocked: Some(reason) }
+    }
+
+    pub(super) fn kill(why: KillReason) -> Self {
+        Self::act(Action::Kill { why })
     }
 }

@@ -5,19 +5,30 @@
 //! and the network do; in asynchronous mode no two servers write while fences work, and no promotion loses more than was declared;
 //! and every failover ends or says why not. `docs/ha/model.md` tells how this is checked. No I/O, no clock, no randomness.
 //!
-//! Read [`Rules`] first: what safety rests on, one method a rule. Then `standby` and `election`, `leader` and `authority`.
+//! Read [`Rules`] first: what safety rests on, one method a rule. Then `follower` and `election`, `leader`, `voters` and `authority`.
+//! An agent takes decisions one at a time: it finishes or abandons a step before it decides anew.
 
 mod action;
+mod authority;
+mod election;
+mod follower;
+mod leader;
+mod memory;
 mod rules;
+mod voters;
 
 pub use action::{Action, Blocked, Change, Clients, Decision, KillReason, Way};
+pub use memory::Memory;
 pub use rules::{Rules, TrueRules};
 
-use crate::observation::{Admission, LeaderContact, Observation, Reading};
-use crate::state::{Mode, Standing};
+use crate::observation::{Admission, Observation, Postgres, Role, Store};
+use crate::state::{ClusterState, Mode, Revision, STATE_FORMAT, Standing};
 use crate::term::{Moment, NodeName};
 use crate::timers::Timers;
+use action::Step;
+use pgproof_pg::SystemIdentifier;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What the operator declared, as far as decisions need it. The store's [`Mode`] rules where both exist; a difference is reported.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,51 +57,6 @@ pub enum Founding {
     Forbidden,
 }
 
-/// What an agent remembers between decisions. Lost when the agent restarts, which [`Memory::fresh`] accounts for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Memory {
-    /// The last reading that the store gave.
-    pub last: Option<Reading>,
-    /// This node promises nobody before then.
-    pub refuses_until: Moment,
-    /// The open election (by number) and when this node first saw it.
-    pub election_seen: Option<(u64, Moment)>,
-    /// When the open election first had enough promises.
-    pub decidable_since: Option<Moment>,
-    /// When this node last had a reason to believe in its leader, or began to watch it.
-    pub leader_heard: Moment,
-    /// Crashes of this node's PostgreSQL lately, oldest first.
-    pub crashes: Vec<Moment>,
-    /// Since when something is in the way.
-    pub troubled_since: Option<Moment>,
-    /// Rejoining failed this way, for this term; set by the agent with [`Memory::rejoin_failed`].
-    pub rejoin: Way,
-}
-
-impl Memory {
-    /// The memory of an agent that starts now: it may have refused something before, and it has just begun to watch its leader.
-    pub fn fresh(now: Moment, timers: &Timers) -> Self {
-        Self {
-            last: None,
-            refuses_until: now.plus(timers.refusal),
-            election_seen: None,
-            decidable_since: None,
-            leader_heard: now,
-            crashes: Vec::new(),
-            troubled_since: None,
-            rejoin: Way::Rewind,
-        }
-    }
-
-    /// The next [`Action::Rejoin`] tries the next way.
-    pub fn rejoin_failed(&mut self, way: Way) {
-        self.rejoin = match way {
-            Way::Rewind => Way::Restore,
-            Way::Restore | Way::Clone => Way::Clone,
-        };
-    }
-}
-
 /// What this node does next.
 pub fn decide(settings: &Settings, memory: &Memory, seen: &Observation, now: Moment) -> Decision {
     decide_by(&TrueRules, settings, memory, seen, now)
@@ -99,21 +65,127 @@ pub fn decide(settings: &Settings, memory: &Memory, seen: &Observation, now: Mom
 /// [`decide`] by given rules. Only the model calls it with others than [`TrueRules`], to show that it notices.
 #[doc(hidden)]
 pub fn decide_by(
-    _rules: &impl Rules,
+    rules: &impl Rules,
     settings: &Settings,
     memory: &Memory,
-    _seen: &Observation,
+    seen: &Observation,
     now: Moment,
 ) -> Decision {
+    let mut memory = memory.clone();
+    memory.note(rules, settings, seen, now);
+    let situation = Situation { rules, settings, memory: &memory, seen, now };
+    let step = situation.step();
+    let (authority, refusal) = (situation.authority(), situation.refusal());
+    let (admission, clients, leader) =
+        (situation.admission(), situation.clients(), situation.leader_contact());
+    memory.authority = authority.filter(|_| situation.state_leader_is_me());
+    memory.refuses_until = memory.refuses_until.max(refusal.unwrap_or_default());
     Decision {
-        action: Action::Wait,
-        memory: memory.clone(),
-        fence: None,
-        admission: Admission::AgentAndReplication,
-        clients: Clients::Nobody,
-        refusal: None,
-        leader: LeaderContact::Missed,
-        blocked: None,
+        action: step.action,
+        fence: memory.authority,
+        memory,
+        admission,
+        clients,
+        refusal,
+        leader,
+        blocked: step.blocked,
         again: now.plus(settings.timers.heartbeat),
+    }
+}
+
+/// All that a decision is made from.
+pub(crate) struct Situation<'a, R> {
+    rules: &'a R,
+    settings: &'a Settings,
+    memory: &'a Memory,
+    seen: &'a Observation,
+    now: Moment,
+}
+
+impl<R: Rules> Situation<'_, R> {
+    fn step(&self) -> Step {
+        let Store::Known(reading) = &self.seen.store else { return self.without_store() };
+        let Some(state) = &reading.state else { return self.unfounded() };
+        if state.format > STATE_FORMAT {
+            return Step::blocked(Blocked::NewerFormat { format: state.format });
+        }
+        if !state.members.contains_key(&self.settings.me) {
+            return Step::blocked(Blocked::NotAMember);
+        }
+        if self.system().is_some_and(|system| system != state.system) {
+            return Step::blocked(Blocked::OtherCluster);
+        }
+        if state.leader == self.settings.me { self.leader(state) } else { self.follower(state) }
+    }
+
+    fn system(&self) -> Option<SystemIdentifier> {
+        match &self.seen.postgres {
+            Postgres::Stopped(disk) | Postgres::Starting(disk) => Some(disk.system),
+            Postgres::Standby(standby) => Some(standby.system),
+            Postgres::Primary(primary) => Some(primary.system),
+            Postgres::Absent | Postgres::Hung { .. } => None,
+        }
+    }
+
+    /// No cluster yet: one node founds it.
+    fn unfounded(&self) -> Step {
+        match (self.settings.founding, &self.seen.postgres) {
+            (Founding::Allowed, Postgres::Absent | Postgres::Primary(_)) => Step::act(Action::Found),
+            (Founding::Allowed, Postgres::Stopped(disk)) if disk.role == Role::Primary => {
+                Step::act(Action::Found)
+            }
+            _ => Step::blocked(Blocked::NothingToClone),
+        }
+    }
+
+    /// The store does not answer: what runs goes on while it may; nothing new begins but what needs no authority.
+    fn without_store(&self) -> Step {
+        let unknown = Step::blocked(Blocked::StoreUnknown);
+        let Some(state) = self.memory.state() else { return unknown };
+        let leads = state.leader == self.settings.me;
+        match &self.seen.postgres {
+            Postgres::Primary(_) if !leads => Step::kill(KillReason::Superseded),
+            Postgres::Primary(_) | Postgres::Starting(_) if leads && self.expired() => {
+                Step::kill(KillReason::Expired)
+            }
+            Postgres::Hung { .. } if state.paused.is_none() => Step::kill(KillReason::Hung),
+            Postgres::Stopped(disk) if disk.role == Role::Standby && state.paused.is_none() => {
+                Step::act(Action::StartStandby { upstream: disk.upstream.clone() })
+            }
+            _ => unknown,
+        }
+    }
+
+    /// A change of the state as read, for no other revision.
+    fn write(&self, change: Change, state: ClusterState) -> Step {
+        let expected = self.memory.last.as_ref().map_or(Revision(0), |reading| reading.revision);
+        Step::act(Action::Write { change, expected, state: Arc::new(state) })
+    }
+
+    fn state_leader_is_me(&self) -> bool {
+        self.memory.state().is_some_and(|state| state.leader == self.settings.me)
+    }
+
+    /// Who may connect to this node's primary: clients once what crash recovery brought back cannot be lost any more.
+    fn admission(&self) -> Admission {
+        let (Postgres::Primary(primary), Some(state)) = (&self.seen.postgres, self.memory.state()) else {
+            return Admission::AgentAndReplication;
+        };
+        let mine = self.state_leader_is_me() && state.term_of(primary.timeline) == Some(state.term);
+        let waits = matches!(state.mode, Mode::Quorum { .. }) && state.quorum.k > 0;
+        let confirmed = primary.admission == Admission::Clients
+            || !waits
+            || self.rules.recovery_confirmed(primary, state);
+        if mine && confirmed { Admission::Clients } else { Admission::AgentAndReplication }
+    }
+
+    fn clients(&self) -> Clients {
+        match &self.seen.postgres {
+            Postgres::Primary(_) if self.admission() == Admission::Clients && self.authorised() => {
+                Clients::Primary
+            }
+            Postgres::Standby(_) => Clients::Replica,
+            _ => Clients::Nobody,
+        }
     }
 }
