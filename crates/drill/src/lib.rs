@@ -1,0 +1,1 @@
+//! Rehearsed recoveries, measured and checked.

@@ -1,0 +1,1 @@
+//! A disposable running clone of any recoverable instant.
