@@ -17,6 +17,7 @@ mod key_file;
 mod printer;
 mod program;
 mod progress;
+mod repairs;
 mod repository;
 mod second;
 

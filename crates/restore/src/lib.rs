@@ -29,6 +29,7 @@ pub mod survey;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod twophase;
 
 pub use choose::{GapRule, Request, TimelineChoice};
 pub use error::{Refusal, RestoreError, Result};

@@ -5,21 +5,24 @@
 //! anywhere: this is also what `--dry-run` does.
 
 use crate::choose::{Archive, Candidate, Chosen, Soundness, choose};
-use crate::databases::{Selection, database_of, select};
+use crate::databases::{Selection, Treatment, database_of, select};
 use crate::directory::{DirectoryFacts, PlaceFacts, observe_directory, observe_place};
+use crate::dispositions::{Disposition, disposition};
 use crate::error::{Refusal, RestoreError, Result};
 use crate::options::RestoreOptions;
 use crate::places::Places;
 use crate::plan::{
     Facts, Plan, TablespacePlan, admit_directory, admit_selection, admit_tablespaces, place_tablespaces, plan,
 };
-use crate::survey::survey;
+use crate::survey::{is_tablespace_link, survey};
+use crate::twophase::{self, StartingXid};
 use jiff::Timestamp;
-use pgproof_pg::{SegmentName, SystemIdentifier, WalSegmentSize};
+use pgproof_pg::wal::SegmentSummary;
+use pgproof_pg::{ArchiveName, SegmentName, SystemIdentifier, WalSegmentSize};
 use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, lineages};
 use pgproof_repo::lease::LeaseTimes;
 use pgproof_repo::manifest::BackupSummary;
-use pgproof_repo::walobject::read_instants;
+use pgproof_repo::walobject::{SegmentReader, object_path, read_instants};
 use pgproof_repo::walset::WalSet;
 use pgproof_repo::{BackupId, Lineage, Manifest, Repository};
 use pgproof_server::Owner;
@@ -34,6 +37,18 @@ pub struct Prepared {
     pub manifest: Manifest,
     /// Which databases are left out.
     pub selection: Selection,
+    /// What decides about state files of prepared transactions.
+    pub starting: StartingXid,
+}
+
+impl Prepared {
+    /// Whether the entry is put into its place as the manifest has it, or as a file without content where its database is left out.
+    pub fn admits(&self, path: &str) -> bool {
+        disposition(path) == Disposition::Place
+            && !is_tablespace_link(path)
+            && self.selection.treatment(path) != Treatment::Guard
+            && self.starting.judge(path).is_placed()
+    }
 }
 
 /// Makes the plan for a restore. Changes nothing.
@@ -66,7 +81,10 @@ pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp
     let places =
         Places::new(&options.directory, tablespaces.iter().map(|t| (t.oid, t.directory.clone())).collect());
     let log_directory = summary.settings.other.get("log_directory").map_or("log", String::as_str);
-    let survey = survey(&manifest, &places, &selection, options.onto.is_delta().then_some(log_directory))?;
+    let mut summary_of = |segment: SegmentName| summary_of(repository, lineage, segment, wal.segment_size());
+    let starting = twophase::observe(repository, &manifest, wal, &mut summary_of)?;
+    let log_directory = options.onto.is_delta().then_some(log_directory);
+    let survey = survey(&manifest, &places, &selection, starting, log_directory)?;
     let facts = Facts {
         chosen,
         summary,
@@ -79,7 +97,7 @@ pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp
         first_not_archived,
     };
     let plan = plan(facts, options)?;
-    Ok(Prepared { plan, manifest, selection })
+    Ok(Prepared { plan, manifest, selection, starting })
 }
 
 /// The databases that the backup has files of, where it does not list them itself.
@@ -123,6 +141,25 @@ fn choose_from(
             .map_err(RestoreError::repository("read the summary of a WAL segment"))
     };
     choose(&archive, &options.request, now, &mut lookup)
+}
+
+/// What a segment told. One that cannot be read is as good as one that tells nothing: replay may find it in another repository.
+fn summary_of(
+    repository: &Repository,
+    lineage: Lineage,
+    segment: SegmentName,
+    size: WalSegmentSize,
+) -> Result<Option<SegmentSummary>> {
+    let name = ArchiveName::Segment(segment.file_name(size));
+    let read = object_path(lineage, &name, size)
+        .and_then(|path| SegmentReader::open(repository, &path))
+        .and_then(|reader| reader.summary());
+    match read {
+        Err(error) if error.is_unreadable() || matches!(error, pgproof_repo::Error::Missing { .. }) => {
+            Ok(None)
+        }
+        read => read.map_err(RestoreError::repository("read the summary of a WAL segment")),
+    }
 }
 
 /// What keeps backups from being considered: refused for the one asked for, told for the others.

@@ -14,6 +14,7 @@ mod init;
 mod keys;
 mod kills;
 mod prefetch;
+mod prepared;
 mod receive;
 mod remote;
 mod resident;
