@@ -56,6 +56,8 @@ pub struct LineageCopy {
     pub segments_present: u64,
     /// History files copied.
     pub histories: u64,
+    /// Objects of the ledger copied.
+    pub ledger_objects: u64,
     /// The writer epoch that the target took over from the source, where it did.
     pub epoch: Option<u64>,
     /// WAL that could not be copied.
