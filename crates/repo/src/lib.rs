@@ -25,6 +25,7 @@ pub mod manifest;
 pub mod map;
 pub mod pack;
 mod parallel;
+pub mod received;
 pub mod recipients;
 pub mod record;
 pub mod repair;

@@ -30,10 +30,11 @@ pub mod survey;
 mod testing;
 pub mod time;
 pub mod twophase;
+mod wal;
 
 pub use choose::{GapRule, Request, TimelineChoice};
 pub use error::{Refusal, RestoreError, Result};
-pub use observe::{Prepared, prepare};
+pub use observe::{Prepared, prepare, prepare_with};
 pub use options::{Archiving, Commands, Onto, RestoreOptions, TablespaceMapping, default_workers};
 pub use plan::Plan;
 pub use report::Report;

@@ -16,17 +16,17 @@ use crate::plan::{
 };
 use crate::survey::{is_tablespace_link, survey};
 use crate::twophase::{self, StartingXid};
+use crate::wal::Wal;
 use jiff::Timestamp;
-use pgproof_pg::wal::SegmentSummary;
-use pgproof_pg::{ArchiveName, SegmentName, SystemIdentifier, WalSegmentSize};
+use pgproof_pg::{SegmentName, SystemIdentifier};
 use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, lineages};
 use pgproof_repo::lease::LeaseTimes;
 use pgproof_repo::manifest::BackupSummary;
-use pgproof_repo::walobject::{SegmentReader, object_path, read_instants};
 use pgproof_repo::walset::WalSet;
 use pgproof_repo::{BackupId, Lineage, Manifest, Repository};
 use pgproof_server::Owner;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// A plan, and the manifest that it speaks of.
 #[derive(Debug)]
@@ -57,18 +57,31 @@ impl Prepared {
 /// [`RestoreError::Refused`] when it cannot be done; [`RestoreError::Repository`] and [`RestoreError::File`] when something cannot be
 /// looked at.
 pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp) -> Result<Prepared> {
+    prepare_with(repository, None, options, now)
+}
+
+/// The same for a recovery that is also given what `archive receive` holds in `spool`.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_with(
+    repository: &Repository,
+    spool: Option<&Path>,
+    options: &RestoreOptions,
+    now: Timestamp,
+) -> Result<Prepared> {
     let lineage = lineage(repository, options.system)?;
     let directory = observe_directory(&options.directory)?;
     admit_directory(&directory, options.onto, lineage.system())?;
     let catalog = LineageCatalog::read(repository, lineage, Scope::BackupsAndWal, LeaseTimes::default())
         .map_err(RestoreError::repository("read the catalog"))?;
-    let no_wal = WalSet::new(WalSegmentSize::DEFAULT, []);
-    let wal = catalog.wal.as_ref().map_or(&no_wal, |listing| &listing.set);
+    let wal = Wal::observe(repository, &catalog, spool)?;
     let damaged = look_for_damage(&catalog, options)?;
-    let mut chosen = choose_from(repository, &catalog, wal, options, now)?;
+    let mut chosen = choose_from(&catalog, &wal, options, now)?;
     chosen.notes.extend(damaged);
     admit_packs(&catalog, chosen.backup)?;
-    let first_not_archived = first_not_archived(wal, &chosen);
+    // A beginning in the spool must not displace what the data directory may hold whole.
+    let first_not_archived = first_not_archived(&wal.complete, &chosen);
     let manifest = Manifest::open(repository, lineage.system(), &chosen.backup)
         .map_err(RestoreError::repository("open the manifest"))?;
     let summary = manifest.summary();
@@ -81,8 +94,7 @@ pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp
     let places =
         Places::new(&options.directory, tablespaces.iter().map(|t| (t.oid, t.directory.clone())).collect());
     let log_directory = summary.settings.other.get("log_directory").map_or("log", String::as_str);
-    let mut summary_of = |segment: SegmentName| summary_of(repository, lineage, segment, wal.segment_size());
-    let starting = twophase::observe(repository, &manifest, wal, &mut summary_of)?;
+    let starting = twophase::observe(repository, &manifest, &wal.all, &mut |segment| wal.summary(segment))?;
     let log_directory = options.onto.is_delta().then_some(log_directory);
     let survey = survey(&manifest, &places, &selection, starting, log_directory)?;
     let facts = Facts {
@@ -127,39 +139,15 @@ fn lineage(repository: &Repository, named: Option<SystemIdentifier>) -> Result<L
 }
 
 fn choose_from(
-    repository: &Repository,
     catalog: &LineageCatalog,
-    wal: &WalSet,
+    wal: &Wal<'_>,
     options: &RestoreOptions,
     now: Timestamp,
 ) -> Result<Chosen> {
     let candidates: Vec<Candidate> = catalog.published().filter_map(candidate).collect();
-    let size = wal.segment_size();
-    let archive = Archive { system: catalog.system(), backups: &candidates, wal };
-    let mut lookup = |segment: SegmentName| {
-        read_instants(repository, catalog.lineage, segment, size)
-            .map_err(RestoreError::repository("read the summary of a WAL segment"))
-    };
+    let archive = Archive { system: catalog.system(), backups: &candidates, wal: &wal.all };
+    let mut lookup = |segment: SegmentName| wal.instants(segment);
     choose(&archive, &options.request, now, &mut lookup)
-}
-
-/// What a segment told. One that cannot be read is as good as one that tells nothing: replay may find it in another repository.
-fn summary_of(
-    repository: &Repository,
-    lineage: Lineage,
-    segment: SegmentName,
-    size: WalSegmentSize,
-) -> Result<Option<SegmentSummary>> {
-    let name = ArchiveName::Segment(segment.file_name(size));
-    let read = object_path(lineage, &name, size)
-        .and_then(|path| SegmentReader::open(repository, &path))
-        .and_then(|reader| reader.summary());
-    match read {
-        Err(error) if error.is_unreadable() || matches!(error, pgproof_repo::Error::Missing { .. }) => {
-            Ok(None)
-        }
-        read => read.map_err(RestoreError::repository("read the summary of a WAL segment")),
-    }
 }
 
 /// What keeps backups from being considered: refused for the one asked for, told for the others.

@@ -223,3 +223,38 @@ fn received_wal_leaves_the_spool_when_every_required_repository_holds_it() -> Re
     ensure!(receiver.signal(Signal::TERM)?.success());
     Ok(())
 }
+
+#[test]
+fn a_target_that_only_the_spool_holds_is_reached_with_it_and_refused_without() -> Result<()> {
+    let scene = Scene::initialised()?;
+    let server = &scene.server;
+    server.sql("CREATE TABLE t (a int)")?;
+    scene.pgproof(&["backup"])?.succeeded()?;
+    let spool = server.dir("spool")?.display().to_string();
+    let mut receiver = Receiver::start(&scene, &spool)?;
+    receiver.make_synchronous(&scene)?;
+    server.sql("INSERT INTO t VALUES (1)")?;
+    let time = server.value("SELECT clock_timestamp()::text")?;
+    server.sql("SELECT pg_create_restore_point('spooled')")?;
+    // Acknowledged, so the spool has all before it; the segment is not complete, so the repository has nothing of it.
+    server.sql("INSERT INTO t VALUES (2)")?;
+    receiver.kill()?;
+    for (at, target) in [["--time", &time], ["--name", "spooled"]].iter().enumerate() {
+        let place = scene.new_place(&format!("restored-{at}"));
+        let (into, port) = (place.display().to_string(), free_port()?);
+        let what = [&["restore", "--pgdata", &into], &target[..]].concat();
+        let refused = scene.pgproof(&what)?;
+        ensure!(
+            refused.code == 3 && refused.stderr.contains("cannot be reached on timeline 1"),
+            "{}",
+            refused.stderr
+        );
+        let port_text = port.to_string();
+        let ran =
+            scene.pgproof(&[&what[..], &["--spool", &spool, "--start", "--port", &port_text]].concat())?;
+        let restored = server.copy_started_at(&place, port)?;
+        ran.succeeded()?;
+        assert_eq!(restored.value("SELECT string_agg(a::text, ' ') FROM t")?, "1", "{target:?}");
+    }
+    Ok(())
+}

@@ -300,6 +300,27 @@ fn a_file_comes_from_whoever_has_it(scene: &Scene, both: &str, only_main: &[Stri
 }
 
 #[test]
+fn a_key_from_elsewhere_opens_the_repository_that_is_named_for_replay_too() -> Result<()> {
+    let scene = with_offsite()?;
+    let server = &scene.server;
+    scene.pgproof(&["backup"])?.succeeded()?;
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")?;
+    server.archive_everything()?;
+    let moved = scene.new_place("moved.key").display().to_string();
+    fs::rename(scene.config().with_file_name("offsite.key"), &moved)?;
+    fs::rename(scene.repository(), scene.new_place("gone"))?;
+    let (place, port) = (scene.new_place("restored"), free_port()?);
+    let (into, port_text) = (place.display().to_string(), port.to_string());
+    let what = ["restore", "--repository", "offsite", "--pgdata", &into, "--start", "--port", &port_text];
+    assert_eq!(scene.pgproof(&what)?.code, 3, "the configured key is gone");
+    let ran = scene.pgproof(&[&what[..], &["--key-file", &moved]].concat())?;
+    let restored = server.copy_started_at(&place, port)?;
+    ran.succeeded()?;
+    assert_eq!(restored.value("SELECT count(*) FROM t")?, "1000");
+    Ok(())
+}
+
+#[test]
 fn each_repository_keeps_what_its_own_retention_wants() -> Result<()> {
     let scene = with_offsite()?;
     for _ in 0..2 {

@@ -1,12 +1,11 @@
 //! Where received WAL lies until the repository holds it: one directory a cluster, on a disk that is synced before anything is
 //! acknowledged.
 //!
-//! Names are those of `pg_receivewal` (`src/bin/pg_basebackup/receivelog.c`), so what lies here can also be used by hand: complete segments
-//! under their names, the one being received as `<segment>.partial`, as long as a segment and zero where nothing was received yet. Unlike
-//! the spool of `archive get` it outlives boots: it may hold the only copy of a commit.
+//! What the names in it mean is told by [`pgproof_repo::received`], because a restore reads them too. Unlike the spool of `archive get` it
+//! outlives boots: it may hold the only copy of a commit.
 
 use pgproof_pg::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalSegmentSize};
-use std::collections::BTreeSet;
+use pgproof_repo::received::{self, Holdings, PARTIAL};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -14,19 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const LOCK: &str = "lock";
-const PARTIAL: &str = ".partial";
 const TEMPORARY: &str = ".tmp";
-
-/// What lies in a place.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Holdings {
-    /// Segments that are complete and durable.
-    pub complete: BTreeSet<SegmentName>,
-    /// Segments of which a beginning is there.
-    pub partial: BTreeSet<SegmentName>,
-    /// Timelines whose history file is there.
-    pub histories: BTreeSet<TimelineId>,
-}
 
 /// The place of one cluster, held by this process.
 #[derive(Debug)]
@@ -45,66 +32,6 @@ pub(crate) struct Spare {
     path: PathBuf,
 }
 
-/// What lies in the place of a cluster, whoever fills it; nothing where there is none.
-///
-/// # Errors
-/// What the system says.
-pub(crate) fn holdings(spool: &Path, system: SystemIdentifier, size: WalSegmentSize) -> io::Result<Holdings> {
-    look(&folder(spool, system), size)
-}
-
-/// The file of a complete segment.
-pub(crate) fn complete_path(
-    spool: &Path,
-    system: SystemIdentifier,
-    name: SegmentName,
-    size: WalSegmentSize,
-) -> PathBuf {
-    folder(spool, system).join(name.file_name(size))
-}
-
-/// The file of a segment of which a beginning is there.
-pub(crate) fn partial_path(
-    spool: &Path,
-    system: SystemIdentifier,
-    name: SegmentName,
-    size: WalSegmentSize,
-) -> PathBuf {
-    folder(spool, system).join(format!("{}{PARTIAL}", name.file_name(size)))
-}
-
-/// The history file of a timeline.
-pub(crate) fn history_path(spool: &Path, system: SystemIdentifier, timeline: TimelineId) -> PathBuf {
-    folder(spool, system).join(timeline.history_file_name())
-}
-
-fn folder(spool: &Path, system: SystemIdentifier) -> PathBuf {
-    spool.join(system.to_string())
-}
-
-fn look(folder: &Path, size: WalSegmentSize) -> io::Result<Holdings> {
-    let mut holdings = Holdings::default();
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(holdings),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if let Ok(segment) = SegmentName::parse(name, size) {
-            holdings.complete.insert(segment);
-        } else if let Some(Ok(segment)) =
-            name.strip_suffix(PARTIAL).map(|stem| SegmentName::parse(stem, size))
-        {
-            holdings.partial.insert(segment);
-        } else if let Ok(pgproof_pg::ArchiveName::History(timeline)) = pgproof_pg::ArchiveName::parse(name) {
-            holdings.histories.insert(timeline);
-        }
-    }
-    Ok(holdings)
-}
-
 impl Place {
     /// Takes the place of a cluster, making it where there is none; none when another process holds it.
     ///
@@ -115,7 +42,7 @@ impl Place {
         system: SystemIdentifier,
         size: WalSegmentSize,
     ) -> io::Result<Option<Self>> {
-        let folder = folder(spool, system);
+        let folder = received::folder(spool, system);
         if !folder.is_dir() {
             // Not its parents: a disk that is not mounted must not be taken for one.
             fs::create_dir(&folder)?;
@@ -141,7 +68,7 @@ impl Place {
     }
 
     pub(crate) fn holdings(&self) -> io::Result<Holdings> {
-        look(&self.folder, self.size)
+        Holdings::look(&self.folder, self.size)
     }
 
     pub(crate) fn path(&self, name: SegmentName) -> PathBuf {
@@ -328,7 +255,10 @@ mod tests {
         let holdings = place.holdings().unwrap();
         assert_eq!(holdings.complete, [segment(3)].into());
         assert!(holdings.partial.is_empty());
-        assert_eq!(holdings, super::holdings(directory.path(), SYSTEM, place.size).unwrap());
+        assert_eq!(
+            holdings,
+            Holdings::look(&received::folder(directory.path(), SYSTEM), place.size).unwrap()
+        );
         assert!(fs::read(place.path(segment(3))).unwrap().ends_with(b"ab"));
     }
 
