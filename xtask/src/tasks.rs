@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Debian's packages that tests use: a full server with its client programs and extensions, Python for the S3 server of the tests, and
-/// wrong clocks.
-const PACKAGES: [(&str, &str); 3] = [
+/// wrong clocks, etcd; `protoc` for the build of etcd's client.
+const PACKAGES: [(&str, &str); 5] = [
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
     ("/usr/bin/python3", "python3-venv"),
     ("/usr/bin/faketime", "faketime"),
+    ("/usr/bin/etcd", "etcd-server"),
+    ("/usr/bin/protoc", "protobuf-compiler"),
 ];
 
 /// The long form of the campaign: kills, power cuts, rounds of each other trouble, lost servers. `PGPROOF_KILLS` and the others override.

@@ -118,6 +118,9 @@ fn code_and_hint(error: &(dyn Error + 'static)) -> Option<(Option<String>, Optio
     if let Some(error) = error.downcast_ref::<pgproof_dump::DumpError>() {
         return Some((error.code().map(str::to_owned), Some(error.hint())));
     }
+    if let Some(error) = error.downcast_ref::<pgproof_ha::HaError>() {
+        return Some((Some(error.code().to_owned()), error.hint()));
+    }
     if let Some(error) = error.downcast_ref::<pgproof_wal::WalError>() {
         return Some((None, Some(error.hint())));
     }

@@ -9,6 +9,7 @@ pub mod account;
 pub mod azure;
 pub mod disk;
 mod emulator;
+pub mod etcd;
 pub mod faulty;
 pub mod gcs;
 pub mod host;
@@ -23,6 +24,7 @@ pub mod wait;
 
 pub use account::Account;
 pub use disk::SmallDisk;
+pub use etcd::Etcd;
 pub use host::Pgproof;
 pub use install::Server;
 pub use port::free_port;

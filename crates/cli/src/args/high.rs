@@ -195,7 +195,7 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.instance(args.pgdata.as_deref());
             found.repository(&args.repository);
         }
-        LowCommand::Copy(_) | LowCommand::Repair(_) => {}
+        LowCommand::Copy(_) | LowCommand::Repair(_) | LowCommand::Fence(_) => {}
         LowCommand::Completions(_) | LowCommand::Man(_) => {}
     }
     found.values

@@ -2,6 +2,7 @@
 //!
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
+use super::cluster::FenceArgs;
 use super::dump::{DumpArgs, LoadArgs};
 use super::key::KeyCommand;
 use super::transfer::{CopyArgs, RepairArgs};
@@ -90,6 +91,9 @@ pub(crate) enum LowCommand {
     Pin(PinArgs),
     /// Let the retention decide about a backup again
     Unpin(UnpinArgs),
+    /// Guard a data directory against its agent's death; the agent starts it
+    #[command(hide = true)]
+    Fence(FenceArgs),
     /// Say who can open the repository, and change it
     #[command(subcommand)]
     Key(KeyCommand),

@@ -11,6 +11,7 @@ mod dumps;
 mod each;
 mod expire;
 mod extract;
+mod fence;
 mod init;
 mod key;
 mod list;
@@ -57,6 +58,7 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Repair(_) => "repair",
         LowCommand::Pin(_) => "pin",
         LowCommand::Unpin(_) => "unpin",
+        LowCommand::Fence(_) => "fence",
         LowCommand::Key(Key::List(_)) => "key list",
         LowCommand::Key(Key::Add(_)) => "key add",
         LowCommand::Key(Key::Remove(_)) => "key remove",
@@ -94,6 +96,7 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Repair(args) => repair::repair(args, context),
         LowCommand::Pin(args) => pin::pin(args, context),
         LowCommand::Unpin(args) => pin::unpin(args, context),
+        LowCommand::Fence(args) => fence::fence(args),
         LowCommand::Key(command) => key::key(command, context),
         LowCommand::Config(ConfigCommand::Explain(args)) => config::explain(args, context),
         LowCommand::Completions(args) => completions::completions(args, context),

@@ -9,6 +9,7 @@ mod cloud;
 mod databases;
 mod dump;
 mod extract;
+mod fence;
 mod help;
 mod init;
 mod keys;

@@ -1,0 +1,3 @@
+//! What is promised of stores and servers, tried on real ones.
+
+mod store;
