@@ -13,6 +13,7 @@ mod help;
 mod init;
 mod keys;
 mod kills;
+mod ledger;
 mod prefetch;
 mod receive;
 mod remote;
