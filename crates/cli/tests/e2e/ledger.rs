@@ -54,7 +54,7 @@ fn status_tells_for_each_objective_whether_evidence_keeps_it() -> Result<()> {
     scene.pgproof(&["verify"])?.succeeded()?;
     let place = scene.new_place("restored");
     let place = place.to_str().context("not UTF-8")?;
-    scene.pgproof(&["restore", place])?.succeeded()?;
+    scene.pgproof(&["restore", "--pgdata", place])?.succeeded()?;
     status(&scene, &[], 0)?;
     let kept = [("rpo", "1h"), ("restore_rto", "1h"), ("backup_max_age", "1h"), ("verify_every", "1h")];
     let report = status(&scene, &kept, 0)?;
