@@ -174,6 +174,7 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
         }
         LowCommand::List(args) => found.repository(&args.repository),
+        LowCommand::Status(args) => found.repository(&args.repository),
         LowCommand::Show(args) => found.repository(&args.repository),
         LowCommand::Verify(args) => {
             found.repository(&args.repository);

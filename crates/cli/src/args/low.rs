@@ -79,6 +79,8 @@ pub(crate) enum LowCommand {
     List(ListArgs),
     /// Show everything about one backup
     Show(ShowArgs),
+    /// Say whether the stated objectives are kept, and what proves it
+    Status(ObjectivesArgs),
     /// Read the repository again and compare it with what was stored
     Verify(VerifyArgs),
     /// Remove backups and WAL that the retention no longer wants
@@ -252,6 +254,13 @@ pub(crate) struct StatusArgs {
     /// Data directory of the server
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof status`
+#[derive(Debug, Args)]
+pub(crate) struct ObjectivesArgs {
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
 }

@@ -16,6 +16,7 @@ mod init;
 mod key;
 mod list;
 mod load;
+mod objectives;
 mod pin;
 mod receive;
 mod repair;
@@ -52,6 +53,7 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Load(_) => "load",
         LowCommand::List(_) => "list",
         LowCommand::Show(_) => "show",
+        LowCommand::Status(_) => "status",
         LowCommand::Verify(_) => "verify",
         LowCommand::Expire(_) => "expire",
         LowCommand::Copy(_) => "copy",
@@ -90,6 +92,7 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Load(args) => load::load(args, context),
         LowCommand::List(_) => list::list(context),
         LowCommand::Show(args) => show::show(args, context),
+        LowCommand::Status(_) => objectives::status(context),
         LowCommand::Verify(args) => verify::verify(args, context),
         LowCommand::Expire(args) => expire::expire(args, context),
         LowCommand::Copy(args) => copy::copy(args, context),

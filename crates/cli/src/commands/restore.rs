@@ -8,7 +8,7 @@ use crate::config::{Config, RepositoryConfig};
 use crate::exit::Exit;
 use crate::fault::{Fault, Refused};
 use crate::printer::Page;
-use crate::repository;
+use crate::{evidence, repository};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pgproof_base::Progress;
@@ -81,6 +81,8 @@ pub(crate) fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<E
     if args.start {
         done.recovery = Some(super::start::start(args, &done, context)?);
     }
+    let system = done.plan.system.into();
+    evidence::keep(context, &found.repository, system, &evidence::of_restore(&done));
     context.talk.clear();
     let is_damaged = done.recovery.as_ref().is_some_and(|recovery| !recovery.invalid_pages.is_empty());
     context.printer.report("restore", &report(RestoreOutcome::Done(Box::new(done)), found))?;

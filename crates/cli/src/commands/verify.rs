@@ -7,7 +7,7 @@ use crate::config::parse_duration;
 use crate::exit::Exit;
 use crate::printer::{Page, Report, render_findings};
 use crate::repairs::Others;
-use crate::repository;
+use crate::{evidence, repository};
 use pgproof_base::{Severity, human_duration};
 use pgproof_repo::Content;
 use pgproof_repo::verify::{Hurts, VerifyFinding, VerifyOptions, VerifyReport, verify as run};
@@ -32,6 +32,9 @@ pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exi
         };
         let mut report = run(repository, &options, &context.talk)?;
         others.name_repairs(&one.config.name, &mut report);
+        for (lineage, record) in evidence::of_verify(&report) {
+            evidence::keep(context, repository, lineage, &record);
+        }
         let exit = if report.is_clean() { Exit::Done } else { Exit::BadAnswer };
         Ok((report, exit))
     })

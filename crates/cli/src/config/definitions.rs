@@ -20,11 +20,13 @@ pub(crate) enum Section {
     Archive,
     /// `[retention]`
     Retention,
+    /// `[objectives]`
+    Objectives,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Instance, Self::Repository, Self::Backup, Self::Archive, Self::Retention];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Instance, Self::Repository, Self::Backup, Self::Archive, Self::Retention, Self::Objectives];
 
     /// The table's name in the file.
     pub(crate) fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Section {
             Self::Backup => "backup",
             Self::Archive => "archive",
             Self::Retention => "retention",
+            Self::Objectives => "objectives",
         }
     }
 
@@ -51,6 +54,10 @@ impl Section {
                 "What `pgproof expire` keeps. A backup is kept when any rule, a pin or a running restore wants it. The newest good \
                  backup is always kept. Without any `keep_` setting, nothing expires. A table `[repository.NAME.retention]` says otherwise \
                  for one repository, setting by setting."
+            }
+            Self::Objectives => {
+                "What is promised. `pgproof status` compares it with what was measured, and exits with 1 when an objective is broken or nothing \
+                 proves it. What is not set is not judged. See docs/manual/status.md."
             }
         }
     }
@@ -640,6 +647,60 @@ pub(crate) static KEYS: &[Key] = &[
         variable: None,
         example: "\"1h\"",
         doc: "How long a backup stays marked before what only it needs is removed, by the store's clock. It lets a restore that began a moment ago say that it needs it.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "rpo",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"5min\"",
+        doc: "How much of what was committed may be lost: the time that the archive may lag behind. archive_timeout of the server must be shorter.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "rto",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"1h\"",
+        doc: "How long a recovery to the end of the archive may take, replay included.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "restore_rto",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"1h\"",
+        doc: "How long restoring all files may take, before replay.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "backup_max_age",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"26h\"",
+        doc: "How old the newest good backup may be.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "verify_every",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"7d\"",
+        doc: "How old the newest `pgproof verify` that found nothing wrong may be.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "drill_every",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"7d\"",
+        doc: "How old the newest rehearsed recovery with a good answer may be.",
     },
 ];
 

@@ -28,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) instance: InstanceConfig,
     pub(crate) backup: BackupConfig,
     pub(crate) archive: ArchiveConfig,
+    pub(crate) objectives: ObjectivesConfig,
 }
 
 /// `[instance]`
@@ -109,6 +110,17 @@ pub(crate) struct RetentionConfig {
     pub(crate) sweep_after: Duration,
 }
 
+/// `[objectives]`
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ObjectivesConfig {
+    pub(crate) rpo: Option<Duration>,
+    pub(crate) rto: Option<Duration>,
+    pub(crate) restore_rto: Option<Duration>,
+    pub(crate) backup_max_age: Option<Duration>,
+    pub(crate) verify_every: Option<Duration>,
+    pub(crate) drill_every: Option<Duration>,
+}
+
 impl Config {
     /// Finds, reads and checks the configuration.
     ///
@@ -153,6 +165,7 @@ impl Config {
             instance: instance(&settings)?,
             backup: backup(&settings)?,
             archive: archive(&settings)?,
+            objectives: objectives(&settings)?,
             file: path,
             searched,
             settings,
@@ -419,6 +432,18 @@ fn archive(settings: &Settings) -> Result<ArchiveConfig, ConfigError> {
         compression: fixed(settings, Section::Archive, "compression")?,
         push_ahead: number(settings, Section::Archive, "push_ahead")?.unwrap_or(0),
         read_ahead: number(settings, Section::Archive, "read_ahead")?.unwrap_or(0),
+    })
+}
+
+fn objectives(settings: &Settings) -> Result<ObjectivesConfig, ConfigError> {
+    let get = |name| settings.get(Section::Objectives, None, name);
+    Ok(ObjectivesConfig {
+        rpo: get("rpo")?,
+        rto: get("rto")?,
+        restore_rto: get("restore_rto")?,
+        backup_max_age: get("backup_max_age")?,
+        verify_every: get("verify_every")?,
+        drill_every: get("drill_every")?,
     })
 }
 

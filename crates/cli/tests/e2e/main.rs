@@ -14,6 +14,7 @@ mod help;
 mod init;
 mod keys;
 mod kills;
+mod ledger;
 mod prefetch;
 mod prepared;
 mod receive;

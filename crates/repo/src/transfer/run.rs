@@ -415,6 +415,7 @@ impl Copying<'_> {
     fn report(&self, plan: &CopyPlan, backups: Vec<CopiedBackup>, epoch: Option<u64>) -> LineageCopy {
         let mut report = LineageCopy {
             system: plan.system,
+            content: self.lineage.content(),
             backups,
             segments: 0,
             segment_bytes: Bytes(0),
