@@ -8,7 +8,7 @@
 //! [`settings`], for callers that recover elsewhere.
 
 pub mod choose;
-mod configuration;
+pub mod configuration;
 pub mod databases;
 pub mod directory;
 pub mod dispositions;
@@ -32,7 +32,7 @@ pub mod time;
 
 pub use choose::{GapRule, Request, TimelineChoice};
 pub use error::{Refusal, RestoreError, Result};
-pub use observe::{Prepared, prepare};
+pub use observe::{Found, Prepared, find, prepare};
 pub use options::{Archiving, Commands, Onto, RestoreOptions, TablespaceMapping, default_workers};
 pub use plan::Plan;
 pub use report::Report;
