@@ -51,7 +51,7 @@ fn refused(what: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
     move |errno| Error::System { operation: what, why: errno.to_string() }
 }
 
-/// Makes the namespaces' own `/proc` and shared memory; says what there is, for the record.
+/// Makes the namespaces' own `/proc`; says what there is, for the record.
 pub(crate) fn settle(level: Level, spec: &Spec) -> Result<Vec<String>> {
     if level == Level::None {
         return Ok(vec!["no namespaces: they need root. Connections out are only kept from by settings".to_owned()]);
@@ -60,8 +60,6 @@ pub(crate) fn settle(level: Level, spec: &Spec) -> Result<Vec<String>> {
     // Unmounting on the host is followed; nothing goes the other way.
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(refused("make mounts private"))?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).map_err(refused("mount /proc"))?;
-    mount(Some("pgproof"), "/dev/shm", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=1777"))
-        .map_err(refused("mount /dev/shm"))?;
     let mut isolation = vec!["process, mount and IPC namespaces".to_owned(), "read-only host".to_owned()];
     isolation.push(match spec.tcp {
         None => "a network namespace without routes".to_owned(),
@@ -109,7 +107,7 @@ pub(crate) fn confine(place: &Place, spec: &Spec) -> Result<()> {
     mount(Some(own), own, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).map_err(refused("keep the sandbox writable"))?;
     let text = fs::read_to_string("/proc/thread-self/mountinfo").map_err(Error::file("read", "/proc/thread-self/mountinfo"))?;
     for (point, options) in text.lines().filter_map(mount_of) {
-        if point.starts_with(own) || ["/proc", "/dev/shm"].iter().any(|kept| point.starts_with(kept)) {
+        if point.starts_with(own) || point.starts_with("/proc") {
             continue;
         }
         let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | options;

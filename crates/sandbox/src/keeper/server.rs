@@ -138,6 +138,10 @@ fn launch(place: &Place, spec: &Spec, level: Level, sockets: &Path) -> Result<Ru
     for (name, value) in settings.chain(own) {
         control = control.with_setting(name, &value);
     }
+    if level == Level::Namespaces {
+        // It goes with the server's IPC namespace; files of `/dev/shm` would stay when the server is killed.
+        control = control.with_setting("dynamic_shared_memory_type", "sysv");
+    }
     let control = control.with_log(&place.server_log());
     let start = || -> Result<Child> {
         if level == Level::Namespaces {
