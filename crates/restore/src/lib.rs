@@ -8,7 +8,7 @@
 //! [`settings`], for callers that recover elsewhere.
 
 pub mod choose;
-mod configuration;
+pub mod configuration;
 pub mod databases;
 pub mod directory;
 pub mod dispositions;
@@ -34,7 +34,7 @@ mod wal;
 
 pub use choose::{GapRule, Request, TimelineChoice};
 pub use error::{Refusal, RestoreError, Result};
-pub use observe::{Prepared, prepare, prepare_with};
+pub use observe::{Found, Prepared, find, prepare, prepare_with};
 pub use options::{Archiving, Commands, Onto, RestoreOptions, TablespaceMapping, default_workers};
 pub use plan::Plan;
 pub use report::Report;

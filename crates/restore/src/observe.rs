@@ -4,7 +4,7 @@
 //! there. Each answer is judged by a pure function before the next question; the first refusal ends it. It writes nothing,
 //! anywhere: this is also what `--dry-run` does.
 
-use crate::choose::{Archive, Candidate, Chosen, Soundness, choose};
+use crate::choose::{Archive, Candidate, Chosen, Request, Soundness, choose};
 use crate::databases::{Selection, Treatment, database_of, select};
 use crate::directory::{DirectoryFacts, PlaceFacts, observe_directory, observe_place};
 use crate::dispositions::{Disposition, disposition};
@@ -76,8 +76,8 @@ pub fn prepare_with(
     let catalog = LineageCatalog::read(repository, lineage, Scope::BackupsAndWal, LeaseTimes::default())
         .map_err(RestoreError::repository("read the catalog"))?;
     let wal = Wal::observe(repository, &catalog, spool)?;
-    let damaged = look_for_damage(&catalog, options)?;
-    let mut chosen = choose_from(&catalog, &wal, options, now)?;
+    let damaged = look_for_damage(&catalog, &options.request)?;
+    let mut chosen = choose_from(&catalog, &wal, &options.request, now)?;
     chosen.notes.extend(damaged);
     admit_packs(&catalog, chosen.backup)?;
     // A beginning in the spool must not displace what the data directory may hold whole.
@@ -112,6 +112,44 @@ pub fn prepare_with(
     Ok(Prepared { plan, manifest, selection, starting })
 }
 
+/// A backup that leads to an instant, for callers that recover elsewhere.
+#[derive(Debug)]
+pub struct Found {
+    /// The backup, the timeline and the WAL to replay.
+    pub chosen: Chosen,
+    /// Of the chosen backup.
+    pub manifest: Manifest,
+    /// What the backup lacks, in words. Whoever reads only a part of it may not need it.
+    pub lacks: Option<String>,
+}
+
+/// Finds the backup from which a request can be fulfilled. Changes nothing, and looks at nothing but the repository.
+///
+/// # Errors
+/// As [`prepare`]; a missing pack is none here.
+pub fn find(
+    repository: &Repository,
+    system: Option<SystemIdentifier>,
+    request: &Request,
+    now: Timestamp,
+) -> Result<Found> {
+    let lineage = lineage(repository, system)?;
+    let catalog = LineageCatalog::read(repository, lineage, Scope::BackupsAndWal, LeaseTimes::default())
+        .map_err(RestoreError::repository("read the catalog"))?;
+    let wal = Wal::observe(repository, &catalog, None)?;
+    let damaged = look_for_damage(&catalog, request)?;
+    let mut chosen = choose_from(&catalog, &wal, request, now)?;
+    chosen.notes.extend(damaged);
+    let lacks = match admit_packs(&catalog, chosen.backup) {
+        Err(Refusal::NotUsable { why, .. }) => Some(why),
+        Err(other) => return Err(other.into()),
+        Ok(()) => None,
+    };
+    let manifest = Manifest::open(repository, lineage.system(), &chosen.backup)
+        .map_err(RestoreError::repository("open the manifest"))?;
+    Ok(Found { chosen, manifest, lacks })
+}
+
 /// The databases that the backup has files of, where it does not list them itself.
 fn present_databases(manifest: &Manifest, options: &RestoreOptions) -> Result<BTreeSet<u32>> {
     if options.databases.is_empty() || !manifest.summary().databases.is_empty() {
@@ -141,20 +179,20 @@ fn lineage(repository: &Repository, named: Option<SystemIdentifier>) -> Result<L
 fn choose_from(
     catalog: &LineageCatalog,
     wal: &Wal<'_>,
-    options: &RestoreOptions,
+    request: &Request,
     now: Timestamp,
 ) -> Result<Chosen> {
     let candidates: Vec<Candidate> = catalog.published().filter_map(candidate).collect();
     let archive = Archive { system: catalog.system(), backups: &candidates, wal: &wal.all };
     let mut lookup = |segment: SegmentName| wal.instants(segment);
-    choose(&archive, &options.request, now, &mut lookup)
+    choose(&archive, request, now, &mut lookup)
 }
 
 /// What keeps backups from being considered: refused for the one asked for, told for the others.
-fn look_for_damage(catalog: &LineageCatalog, options: &RestoreOptions) -> Result<Vec<String>, Refusal> {
+fn look_for_damage(catalog: &LineageCatalog, request: &Request) -> Result<Vec<String>, Refusal> {
     let mut notes = Vec::new();
     for backup in &catalog.backups {
-        let asked_for = options.request.backup == Some(backup.id);
+        let asked_for = request.backup == Some(backup.id);
         let why = match &backup.state {
             BackupState::Published => continue,
             BackupState::Damaged { what } => what.clone(),

@@ -164,6 +164,11 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
             found.processes(args.processes);
         }
+        LowCommand::Sandbox(command) => {
+            if let Some(args) = crate::commands::repository_of_sandbox(command) {
+                found.repository(args);
+            }
+        }
         LowCommand::Dump(args) => {
             found.instance(args.server.pgdata.as_deref());
             found.repository(&args.repository);

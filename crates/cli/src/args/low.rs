@@ -5,6 +5,7 @@
 use super::cluster::FenceArgs;
 use super::dump::{DumpArgs, LoadArgs};
 use super::key::KeyCommand;
+use super::sandbox::SandboxCommand;
 use super::transfer::{CopyArgs, RepairArgs};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
@@ -71,6 +72,9 @@ pub(crate) enum LowCommand {
     Restore(RestoreArgs),
     /// Bring one table of an instant back, as a dump or beside the live one
     Extract(ExtractArgs),
+    /// Disposable running clones of any instant
+    #[command(subcommand)]
+    Sandbox(SandboxCommand),
     /// Dump databases and roles with pg_dump, and store them like backups
     Dump(DumpArgs),
     /// Load a dump into a server with pg_restore

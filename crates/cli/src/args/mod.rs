@@ -5,4 +5,5 @@ pub(crate) mod dump;
 pub(crate) mod high;
 pub(crate) mod key;
 pub(crate) mod low;
+pub(crate) mod sandbox;
 pub(crate) mod transfer;

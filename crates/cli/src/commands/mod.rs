@@ -23,6 +23,7 @@ mod repair;
 mod resident;
 mod restore;
 mod restore_text;
+mod sandbox;
 mod show;
 mod start;
 mod status;
@@ -33,6 +34,8 @@ use crate::args::high::Context;
 use crate::args::key::KeyCommand as Key;
 use crate::args::low::{ConfigCommand, LowArgs, LowCommand};
 use crate::exit::Exit;
+
+pub(crate) use sandbox::repository_of as repository_of_sandbox;
 
 /// The command's name, as JSON documents carry it.
 pub(crate) fn name(command: &LowCommand) -> &'static str {
@@ -49,6 +52,7 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
         LowCommand::Restore(_) => "restore",
         LowCommand::Extract(_) => "extract",
+        LowCommand::Sandbox(command) => sandbox::name(command),
         LowCommand::Dump(_) => "dump",
         LowCommand::Load(_) => "load",
         LowCommand::List(_) => "list",
@@ -88,6 +92,7 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
         LowCommand::Restore(args) => restore::restore(args, context),
         LowCommand::Extract(args) => extract::extract_table(args, context),
+        LowCommand::Sandbox(command) => sandbox::sandbox(command, context),
         LowCommand::Dump(args) => dump::dump(args, context),
         LowCommand::Load(args) => load::load(args, context),
         LowCommand::List(_) => list::list(context),

@@ -21,6 +21,7 @@ mod receive;
 mod remote;
 mod resident;
 mod restore;
+mod sandbox;
 mod s3;
 mod scene;
 mod several;
