@@ -5,8 +5,10 @@
 
 mod error;
 
+pub mod act;
 pub mod dcs;
 pub mod fence;
+pub mod observe;
 pub mod supervise;
 
 pub use error::HaError;

@@ -15,6 +15,7 @@ mod init;
 mod keys;
 mod kills;
 mod prefetch;
+mod promise;
 mod receive;
 mod remote;
 mod resident;
