@@ -8,12 +8,14 @@
 //! elect), [`ClusterState`] (what the store holds, changed only by compare-and-set), [`Timers`] (from the RTO). Read [`ClusterState`], then
 //! [`Observation`], then `decide`.
 
+pub mod act;
 pub mod dcs;
 pub mod decide;
 mod error;
 pub mod explain;
 pub mod fence;
 mod observation;
+pub mod observe;
 mod position;
 mod quorum;
 mod state;

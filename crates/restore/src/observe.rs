@@ -176,12 +176,7 @@ fn lineage(repository: &Repository, named: Option<SystemIdentifier>) -> Result<L
     }
 }
 
-fn choose_from(
-    catalog: &LineageCatalog,
-    wal: &Wal<'_>,
-    request: &Request,
-    now: Timestamp,
-) -> Result<Chosen> {
+fn choose_from(catalog: &LineageCatalog, wal: &Wal<'_>, request: &Request, now: Timestamp) -> Result<Chosen> {
     let candidates: Vec<Candidate> = catalog.published().filter_map(candidate).collect();
     let archive = Archive { system: catalog.system(), backups: &candidates, wal: &wal.all };
     let mut lookup = |segment: SegmentName| wal.instants(segment);

@@ -81,8 +81,7 @@ struct Draft {
 fn draft(repository: &Repository, request: &Request, found: &Found, owner: Option<Owner>) -> Result<Draft> {
     let summary = found.manifest.summary();
     let no_programs = || Error::NoPrograms { version: (summary.server_version / 10_000).to_string() };
-    let version =
-        MajorVersion::from_server_version_num(summary.server_version).map_err(|_| no_programs())?;
+    let version = MajorVersion::from_server_version_num(summary.server_version).map_err(|_| no_programs())?;
     let programs = find::programs_of(version).ok_or_else(no_programs)?;
     if owner.is_none() && Owner::current().is_root() {
         return Err(Error::System {
@@ -92,8 +91,9 @@ fn draft(repository: &Repository, request: &Request, found: &Found, owner: Optio
     }
     let wanted = summary.settings.other.get("shared_preload_libraries").map_or("", String::as_str);
     let libraries = library_directory(&programs);
-    let present =
-        |name: &str| libraries.as_ref().is_some_and(|directory| directory.join(format!("{name}.so")).is_file());
+    let present = |name: &str| {
+        libraries.as_ref().is_some_and(|directory| directory.join(format!("{name}.so")).is_file())
+    };
     let preload: Preload = preload(wanted, &present);
     let mut notes = found.chosen.notes.clone();
     notes.extend(found.lacks.iter().map(|what| format!("{what}: what lies in it cannot be read")));
@@ -238,14 +238,17 @@ fn prepare(place: &Place, spec: &Spec, draft: &Draft, record: &Record) -> Result
 pub(crate) fn run_keeper(place: &Place, name: &str, told: &mut dyn FnMut(Event)) -> Result<()> {
     let spec: Spec = place.read_spec()?;
     let log = place.keeper_log();
-    let errors = OpenOptions::new().create(true).append(true).open(&log).map_err(Error::file("open", &log))?;
+    let errors =
+        OpenOptions::new().create(true).append(true).open(&log).map_err(Error::file("open", &log))?;
     let mut command = Command::new(&spec.call.program);
     command.args(["sandbox", "keep"]).arg(place.directory()).args(&spec.call.repository);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).current_dir("/");
     let mut child = command.spawn().map_err(Error::file("run", &spec.call.program))?;
     let output = child.stdout.take();
     let failed = |why: String| Error::Failed { name: name.to_owned(), why };
-    for line in output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(|line| line.ok()) {
+    for line in
+        output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(|line| line.ok())
+    {
         match serde_json::from_str(&line) {
             Ok(Event::Ready) => {
                 // It has handed over to the first process of the namespaces and ended.

@@ -139,15 +139,25 @@ impl Error {
     /// What an operator can do, as a command or a question.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Name { .. } => "use letters, digits, `-` and `_`, 40 at most, beginning with a letter".to_owned(),
-            Self::Exists { name } => format!("choose another name, or remove it: pgproof sandbox drop {name}"),
+            Self::Name { .. } => {
+                "use letters, digits, `-` and `_`, 40 at most, beginning with a letter".to_owned()
+            }
+            Self::Exists { name } => {
+                format!("choose another name, or remove it: pgproof sandbox drop {name}")
+            }
             Self::Unknown { .. } => "`pgproof sandbox list` shows them".to_owned(),
-            Self::State { name, .. } => format!("`pgproof sandbox list` shows its state; `pgproof sandbox drop {name}` removes it"),
+            Self::State { name, .. } => {
+                format!("`pgproof sandbox list` shows its state; `pgproof sandbox drop {name}` removes it")
+            }
             Self::PathTooLong { .. } => "give a place with a shorter path: --directory DIR".to_owned(),
             Self::Restore { source } => return source.hint(),
             Self::Repository { source, .. } => return source.hint(),
-            Self::NoPrograms { version } => format!("install PostgreSQL {version}, or put its programs in PATH"),
-            Self::NoFuse { .. } => "leave --lazy out, and everything is restored instead; or run it as root".to_owned(),
+            Self::NoPrograms { version } => {
+                format!("install PostgreSQL {version}, or put its programs in PATH")
+            }
+            Self::NoFuse { .. } => {
+                "leave --lazy out, and everything is restored instead; or run it as root".to_owned()
+            }
             Self::Failed { .. } => "does its log say why? It is in the message above".to_owned(),
             Self::Mask { .. } => "correct the file and create the sandbox again".to_owned(),
             Self::Server { source, .. } => source.hint(),
@@ -156,7 +166,10 @@ impl Error {
         Some(hint)
     }
 
-    pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn file(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { operation, path, source }
     }

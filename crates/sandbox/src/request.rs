@@ -93,11 +93,8 @@ pub struct Request {
 impl Request {
     /// A clone of the latest instant below `place`, with nothing special about it.
     pub fn latest(place: &Path, call: Call) -> Self {
-        let target = RecoveryTarget {
-            stop: Target::Latest,
-            edge: Edge::Inclusive,
-            action: TargetAction::Promote,
-        };
+        let target =
+            RecoveryTarget { stop: Target::Latest, edge: Edge::Inclusive, action: TargetAction::Promote };
         let recovery = pgproof_restore::Request {
             target,
             timeline: TimelineChoice::Latest,

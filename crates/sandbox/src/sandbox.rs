@@ -196,7 +196,8 @@ pub fn collect(place: &Path, now: Timestamp) -> Result<Vec<(Record, Result<()>)>
 /// The last lines of a log.
 pub(crate) fn tail(path: &Path) -> String {
     const LINES: usize = 15;
-    let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text =
+        std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

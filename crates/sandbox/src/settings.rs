@@ -121,7 +121,12 @@ pub(crate) fn preload(setting: &str, present: &dyn Fn(&str) -> bool) -> Preload 
 }
 
 /// Everything on the command line but where sockets and files are.
-pub(crate) fn forced(version: MajorVersion, preload: &Preload, tcp: Option<u16>, recovery: Vec<Setting>) -> Vec<(String, String)> {
+pub(crate) fn forced(
+    version: MajorVersion,
+    preload: &Preload,
+    tcp: Option<u16>,
+    recovery: Vec<Setting>,
+) -> Vec<(String, String)> {
     let mut settings: Vec<(String, String)> =
         recovery.into_iter().map(|setting| (setting.name, setting.value)).collect();
     settings.extend(ALONE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));

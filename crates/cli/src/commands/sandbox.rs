@@ -129,10 +129,10 @@ fn create(args: &CreateArgs, context: &Context) -> anyhow::Result<Exit> {
             (_, true) => Mode::Lazy,
             _ => Mode::Auto,
         },
-        mask: args.mask.as_deref().map(|file| Mask {
-            file: context.absolute(file),
-            database: args.mask_database.clone(),
-        }),
+        mask: args
+            .mask
+            .as_deref()
+            .map(|file| Mask { file: context.absolute(file), database: args.mask_database.clone() }),
         tcp: args.tcp,
         roles,
         owner,
@@ -340,11 +340,14 @@ impl Report for Shown {
         page.line(format!("sandbox {}: {}", record.name, status(record.status)));
         page.field("instant", &record.target);
         page.field("backup", record.backup);
-        page.field("data", match (record.kind, &record.why_full) {
-            (Kind::Lazy, _) => "fetched when it is read".to_owned(),
-            (Kind::Full, None) => "restored".to_owned(),
-            (Kind::Full, Some(why)) => format!("restored, because {why}"),
-        });
+        page.field(
+            "data",
+            match (record.kind, &record.why_full) {
+                (Kind::Lazy, _) => "fetched when it is read".to_owned(),
+                (Kind::Full, None) => "restored".to_owned(),
+                (Kind::Full, Some(why)) => format!("restored, because {why}"),
+            },
+        );
         let connection = &record.connection;
         page.field(
             "connect",
@@ -362,7 +365,11 @@ impl Report for Shown {
             page.field("first query", format!("after {}", seconds(measured.first_query_s)));
             page.field(
                 "read for it",
-                format!("{} of {} from the repository, WAL not counted", Bytes(measured.bytes_read), Bytes(record.cluster_bytes)),
+                format!(
+                    "{} of {} from the repository, WAL not counted",
+                    Bytes(measured.bytes_read),
+                    Bytes(record.cluster_bytes)
+                ),
             );
         }
         for isolation in &record.isolation {

@@ -19,7 +19,8 @@ struct Lab {
 
 impl Lab {
     fn of(version: MajorVersion, fill: &str) -> Result<Self> {
-        let scene = Scene::new(Postgres::builder(version).setting("fsync", "on").setting("wal_level", "logical"))?;
+        let scene =
+            Scene::new(Postgres::builder(version).setting("fsync", "on").setting("wal_level", "logical"))?;
         scene.init(&["--restart"])?.succeeded()?;
         scene.server.sql(fill)?;
         scene.pgproof(&["backup"])?.succeeded()?;
@@ -96,7 +97,13 @@ fn answers(version: MajorVersion) -> Result<()> {
     ensure!(report["kind"] == "lazy" && report["status"] == "running", "{report:#}");
     ensure!(lab.ask("SELECT count(*) FROM small")? == "2");
     ensure!(lab.ask("SELECT count(*), sum(length(filler)) FROM big")? == "40000|38400000");
-    for sql in ["UPDATE big SET id = id + 1", "CREATE TABLE own AS SELECT * FROM big", "CHECKPOINT", "VACUUM FULL small", "DROP TABLE big"] {
+    for sql in [
+        "UPDATE big SET id = id + 1",
+        "CREATE TABLE own AS SELECT * FROM big",
+        "CHECKPOINT",
+        "VACUUM FULL small",
+        "DROP TABLE big",
+    ] {
         lab.ask(sql)?;
     }
     ensure!(lab.ask("SELECT count(*), min(id) FROM own")? == "40000|2");
@@ -159,7 +166,13 @@ fn a_killed_keeper_leaves_no_process_and_no_mount_and_can_be_dropped() -> Result
     for victim in ["keep", "files", "postgres"] {
         let report = lab.create(&["--lazy"])?;
         let mut load = lab.scene.command(&[
-            "sandbox", "psql", "c", "--directory", &lab.place.display().to_string(), "--", "-XAtc",
+            "sandbox",
+            "psql",
+            "c",
+            "--directory",
+            &lab.place.display().to_string(),
+            "--",
+            "-XAtc",
             "UPDATE big SET filler = filler || 'x'",
         ]);
         let mut load = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -232,13 +245,17 @@ fn a_subscription_a_foreign_server_and_a_worker_of_the_origin_reach_nobody() -> 
     server.archive_everything()?;
     let report = lab.create(&["--lazy"])?;
     ensure!(report["isolation"].to_string().contains("network namespace"), "{report:#}");
-    ensure!(lab.ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'logical replication%'")? == "0");
+    ensure!(
+        lab.ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'logical replication%'")?
+            == "0"
+    );
     ensure!(lab.ask("SELECT subenabled FROM pg_subscription")? == "t");
     ensure!(lab.ask("SHOW archive_mode")? == "off" && lab.ask("SHOW primary_conninfo")?.is_empty());
     let far = lab.sandbox(&["psql", "c", "--", "-XAtc", "SELECT count(*) FROM far"])?;
     ensure!(far.code != 0 && far.stderr.contains("could not connect"), "{far:?}");
     // Not even as a superuser who writes to the host.
-    let write = lab.sandbox(&["psql", "c", "--", "-XAtc", &format!("COPY small TO PROGRAM 'cat > {host}/x'")])?;
+    let write =
+        lab.sandbox(&["psql", "c", "--", "-XAtc", &format!("COPY small TO PROGRAM 'cat > {host}/x'")])?;
     ensure!(write.code != 0 && !PathBuf::from(&host).join("x").exists(), "{write:?}");
     lab.sandbox(&["drop", "c"])?.succeeded()?;
     lab.nothing_is_left()

@@ -5,9 +5,7 @@
 
 use super::bits::Bits;
 use crate::record::Statistics;
-use pgproof_repo::{
-    Error, ExtentReader, ExtentRef, FileMap, Manifest, PAGE_BYTES, Repository, Result,
-};
+use pgproof_repo::{Error, ExtentReader, ExtentRef, FileMap, Manifest, PAGE_BYTES, Repository, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};

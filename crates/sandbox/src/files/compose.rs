@@ -72,7 +72,12 @@ pub(crate) fn compose(
     }
     write(&mut tree, layer, "backup_label", manifest.summary().backup_label.as_bytes())?;
     write(&mut tree, layer, "recovery.signal", b"")?;
-    write(&mut tree, layer, "postgresql.auto.conf", b"# What a sandbox is started with stands on its command line.\n")?;
+    write(
+        &mut tree,
+        layer,
+        "postgresql.auto.conf",
+        b"# What a sandbox is started with stands on its command line.\n",
+    )?;
     Ok((tree, pages))
 }
 
@@ -101,4 +106,3 @@ fn write(tree: &mut Tree, layer: &Layer, name: &str, content: &[u8]) -> io::Resu
     tree.add(parent, name, Content::File(Arc::new(leaf)), 0o600, SystemTime::now())?;
     Ok(())
 }
-

@@ -167,7 +167,8 @@ impl Leaf {
         let start = offset / PAGE * PAGE;
         let mut buffer = vec![0; ((offset + length).div_ceil(PAGE) * PAGE - start) as usize];
         for (pages, source) in parts {
-            let bytes = &mut buffer[(pages.start * PAGE - start) as usize..(pages.end * PAGE - start) as usize];
+            let bytes =
+                &mut buffer[(pages.start * PAGE - start) as usize..(pages.end * PAGE - start) as usize];
             match source {
                 Source::Nowhere => {}
                 Source::Local => read_local(local.as_deref(), pages.start * PAGE, bytes)?,
@@ -180,7 +181,13 @@ impl Leaf {
     }
 
     /// Pages of the backup, zeroes behind the end of what still counts of it.
-    fn read_origin(&self, base: Option<&Base>, pages: Range<u64>, end: u64, bytes: &mut [u8]) -> io::Result<()> {
+    fn read_origin(
+        &self,
+        base: Option<&Base>,
+        pages: Range<u64>,
+        end: u64,
+        bytes: &mut [u8],
+    ) -> io::Result<()> {
         let (Some(base), Some(origin)) = (base, &self.origin) else { return Err(ErrorKind::NotFound.into()) };
         let first = u32::try_from(pages.start).map_err(io::Error::other)?;
         base.read(&origin.path, first, bytes, &self.seen).map_err(io::Error::other)?;
@@ -190,7 +197,13 @@ impl Leaf {
     }
 
     /// Writes bytes, all of them or none that counts.
-    pub(crate) fn write(&self, base: Option<&Base>, layer: &Layer, offset: u64, data: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(
+        &self,
+        base: Option<&Base>,
+        layer: &Layer,
+        offset: u64,
+        data: &[u8],
+    ) -> io::Result<()> {
         if data.is_empty() {
             return Ok(());
         }
@@ -213,7 +226,14 @@ impl Leaf {
     }
 
     /// Before a page is written in part, the rest of it is put in place.
-    fn take_over_edges(&self, state: &State, base: Option<&Base>, local: &File, offset: u64, end: u64) -> io::Result<()> {
+    fn take_over_edges(
+        &self,
+        state: &State,
+        base: Option<&Base>,
+        local: &File,
+        offset: u64,
+        end: u64,
+    ) -> io::Result<()> {
         let mut edges = vec![offset / PAGE];
         if (end - 1) / PAGE != offset / PAGE {
             edges.push((end - 1) / PAGE);

@@ -21,12 +21,12 @@ use fuser::{Config, Session, SessionACL};
 use layer::Layer;
 use pgproof_base::NoProgress;
 use pgproof_repo::lease::{LeaseTimes, ReaderClaim, ReaderLease, WalNeeded};
+use pgproof_repo::walset::Target;
 use pgproof_repo::{Lineage, Manifest, Repository};
 use pgproof_restore::{
-    Archiving, Commands, Edge, GapRule, Onto, RecoveryTarget, RestoreOptions, TablespaceMapping, TargetAction,
-    TimelineChoice,
+    Archiving, Commands, Edge, GapRule, Onto, RecoveryTarget, RestoreOptions, TablespaceMapping,
+    TargetAction, TimelineChoice,
 };
-use pgproof_repo::walset::Target;
 use pgproof_server::Owner;
 use serde::{Deserialize, Serialize};
 use serve::{Served, Volume};
@@ -102,14 +102,23 @@ fn take_lease(repository: &Repository, spec: &Spec, notes: &mut Vec<String>) -> 
     match ReaderLease::take(repository, Lineage::new(spec.system), claim, LeaseTimes::default()) {
         Ok(lease) => Ok(Some(lease)),
         Err(error) if error.is_read_only() => {
-            notes.push("the repository cannot be written, so this sandbox has no lease: what expires there it loses".to_owned());
+            notes.push(
+                "the repository cannot be written, so this sandbox has no lease: what expires there it loses"
+                    .to_owned(),
+            );
             Ok(None)
         }
         Err(error) => Err(Error::repository("announce the sandbox")(error)),
     }
 }
 
-fn serve_lazily(place: &Place, spec: &Spec, repository: &Repository, notes: Vec<String>, wal_bytes: &Arc<AtomicU64>) -> Result<()> {
+fn serve_lazily(
+    place: &Place,
+    spec: &Spec,
+    repository: &Repository,
+    notes: Vec<String>,
+    wal_bytes: &Arc<AtomicU64>,
+) -> Result<()> {
     let device = io::stdin().as_fd().try_clone_to_owned().map_err(Error::file("use", "/dev/fuse"))?;
     let manifest = Manifest::open(repository, spec.system, &spec.backup)
         .map_err(Error::repository("open the manifest"))?;
@@ -122,7 +131,13 @@ fn serve_lazily(place: &Place, spec: &Spec, repository: &Repository, notes: Vec<
     config.n_threads = Some(THREADS);
     let session = Session::from_fd(Served(Arc::clone(&volume)), device, SessionACL::All, config)
         .map_err(Error::file("serve", place.mount()))?;
-    let desk = Desk { place: place.clone(), spec: spec.clone(), volume: Some(volume), pages_total, wal_bytes: Arc::clone(wal_bytes) };
+    let desk = Desk {
+        place: place.clone(),
+        spec: spec.clone(),
+        volume: Some(volume),
+        pages_total,
+        wal_bytes: Arc::clone(wal_bytes),
+    };
     desk.open()?;
     say(&Said::Ready { notes });
     session.run().map_err(Error::file("serve", place.mount()))
@@ -140,18 +155,32 @@ fn tree_of(place: &Place, base: &Base, layer: &Layer) -> Result<(Tree, u64)> {
         return Ok((Tree::restored(nodes, layer).map_err(failed("set up"))?, pages));
     }
     // 32 bits of it become a key of shared memory; the lowest are left to the nodes that follow.
-    let first = u64::from(std::process::id()) << 8 ^ jiff::Timestamp::now().as_nanosecond() as u64 & 0x7fff_ff00;
+    let first =
+        u64::from(std::process::id()) << 8 ^ jiff::Timestamp::now().as_nanosecond() as u64 & 0x7fff_ff00;
     compose::compose(base, layer, &place.mount(), &place.wal(), first).map_err(failed("set up"))
 }
 
-fn serve_restored(place: &Place, spec: &Spec, repository: &Repository, mut notes: Vec<String>, wal_bytes: &Arc<AtomicU64>) -> Result<()> {
+fn serve_restored(
+    place: &Place,
+    spec: &Spec,
+    repository: &Repository,
+    mut notes: Vec<String>,
+    wal_bytes: &Arc<AtomicU64>,
+) -> Result<()> {
     let data = place.full().join(DATA);
     if !data.exists() {
-        let prepared = pgproof_restore::prepare(repository, &restore_options(place, spec), jiff::Timestamp::now())?;
+        let prepared =
+            pgproof_restore::prepare(repository, &restore_options(place, spec), jiff::Timestamp::now())?;
         let report = pgproof_restore::run(repository, &prepared, &NoProgress)?;
         notes.extend(report.notes);
     }
-    let desk = Desk { place: place.clone(), spec: spec.clone(), volume: None, pages_total: 0, wal_bytes: Arc::clone(wal_bytes) };
+    let desk = Desk {
+        place: place.clone(),
+        spec: spec.clone(),
+        volume: None,
+        pages_total: 0,
+        wal_bytes: Arc::clone(wal_bytes),
+    };
     desk.open()?;
     say(&Said::Ready { notes });
     // The keeper holds the other end for as long as it lives, where no namespace takes this process with it.
@@ -162,7 +191,8 @@ fn serve_restored(place: &Place, spec: &Spec, repository: &Repository, mut notes
 
 /// The files alone: where recovery stops is on the server's command line, which wins over what a restore writes.
 fn restore_options(place: &Place, spec: &Spec) -> RestoreOptions {
-    let target = RecoveryTarget { stop: Target::Immediate, edge: Edge::Inclusive, action: TargetAction::Promote };
+    let target =
+        RecoveryTarget { stop: Target::Immediate, edge: Edge::Inclusive, action: TargetAction::Promote };
     RestoreOptions {
         request: pgproof_restore::Request {
             target,
@@ -221,7 +251,10 @@ impl Desk {
             Kind::Full => self.place.full().join(DATA),
         };
         let mut command = Command::new(&self.spec.call.program);
-        command.args(["archive", "get", name, path]).args(&self.spec.call.repository).args(&self.spec.call.get);
+        command
+            .args(["archive", "get", name, path])
+            .args(&self.spec.call.repository)
+            .args(&self.spec.call.get);
         command.current_dir(&data).stdin(Stdio::null()).stdout(Stdio::null());
         let Ok(status) = command.status() else { return COULD_NOT };
         if status.success()

@@ -8,9 +8,9 @@ use super::base::{Base, lock};
 use super::layer::{Layer, Leaf};
 use super::tree::{Content, Found, ROOT, Tree};
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use pgproof_server::Owner;
 use std::collections::{BTreeMap, HashMap};
@@ -79,7 +79,13 @@ impl Volume {
         })
     }
 
-    fn make(&self, parent: u64, name: &OsStr, mode: u32, content: impl FnOnce(u64) -> Content) -> Found<FileAttr> {
+    fn make(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        content: impl FnOnce(u64) -> Content,
+    ) -> Found<FileAttr> {
         let mut tree = self.tree_mut();
         let content = content(tree.next());
         let number = tree.add(parent, text(name)?, content, mode & 0o7777, SystemTime::now())?;
@@ -100,7 +106,13 @@ impl Volume {
         Ok(all.map(|(node, name)| (node, kind(node), name)).collect())
     }
 
-    fn change(&self, number: u64, mode: Option<u32>, size: Option<u64>, modified: Option<SystemTime>) -> io::Result<FileAttr> {
+    fn change(
+        &self,
+        number: u64,
+        mode: Option<u32>,
+        size: Option<u64>,
+        modified: Option<SystemTime>,
+    ) -> io::Result<FileAttr> {
         if let Some(size) = size {
             let leaf = self.tree().leaf(number)?;
             leaf.truncate(&self.layer, size)?;
@@ -221,11 +233,26 @@ impl Filesystem for Served {
         }
     }
 
-    fn mkdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
         entry(self.0.make(parent.0, name, mode & !umask, |_| Content::Directory(BTreeMap::new())), reply);
     }
 
-    fn symlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, target: &std::path::Path, reply: ReplyEntry) {
+    fn symlink(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &std::path::Path,
+        reply: ReplyEntry,
+    ) {
         let made = text(target.as_os_str()).and_then(|target| {
             let target = target.to_owned();
             self.0.make(parent.0, name, 0o777, |_| Content::Link(target))
@@ -258,7 +285,8 @@ impl Filesystem for Served {
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let removed = text(name).and_then(|name| self.0.tree_mut().remove_directory(&self.0.layer, parent.0, name));
+        let removed =
+            text(name).and_then(|name| self.0.tree_mut().remove_directory(&self.0.layer, parent.0, name));
         empty(removed, reply);
     }
 
@@ -322,7 +350,14 @@ impl Filesystem for Served {
         }
     }
 
-    fn flush(&self, _request: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
         reply.error(Errno::ENOSYS);
     }
 
@@ -330,7 +365,14 @@ impl Filesystem for Served {
         reply.error(Errno::ENOSYS);
     }
 
-    fn fsyncdir(&self, _request: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
         reply.error(Errno::ENOSYS);
     }
 
@@ -366,8 +408,17 @@ impl Filesystem for Served {
         }
     }
 
-    fn readdir(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let Some(listing) = lock(&self.0.listings).get(&fh.0).cloned() else { return reply.error(Errno::EBADF) };
+    fn readdir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let Some(listing) = lock(&self.0.listings).get(&fh.0).cloned() else {
+            return reply.error(Errno::EBADF);
+        };
         let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
         for (number, (node, kind, name)) in (1..).zip(listing.iter()).skip(skipped) {
             if reply.add(INodeNo(*node), number, *kind, name) {
@@ -377,7 +428,14 @@ impl Filesystem for Served {
         reply.ok();
     }
 
-    fn releasedir(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
         lock(&self.0.listings).remove(&fh.0);
         reply.ok();
     }
@@ -386,7 +444,16 @@ impl Filesystem for Served {
         match rustix::fs::statvfs(self.0.layer.directory()) {
             Ok(seen) => {
                 let size = u32::try_from(seen.f_frsize).unwrap_or(4096);
-                reply.statfs(seen.f_blocks, seen.f_bfree, seen.f_bavail, seen.f_files, seen.f_ffree, size, 255, size);
+                reply.statfs(
+                    seen.f_blocks,
+                    seen.f_bfree,
+                    seen.f_bavail,
+                    seen.f_files,
+                    seen.f_ffree,
+                    size,
+                    255,
+                    size,
+                );
             }
             Err(errno) => reply.error(found_code(errno)),
         }

@@ -134,7 +134,14 @@ impl Tree {
         self.next
     }
 
-    pub(crate) fn add(&mut self, parent: u64, name: &str, content: Content, mode: u32, modified: SystemTime) -> Found<u64> {
+    pub(crate) fn add(
+        &mut self,
+        parent: u64,
+        name: &str,
+        content: Content,
+        mode: u32,
+        modified: SystemTime,
+    ) -> Found<u64> {
         if self.names(parent)?.contains_key(name) {
             return Err(Errno::EXIST);
         }
@@ -190,7 +197,13 @@ impl Tree {
         self.drop_if_unknown(number);
     }
 
-    pub(crate) fn rename(&mut self, layer: &Layer, from: (u64, &str), to: (u64, &str), replace: bool) -> Found<()> {
+    pub(crate) fn rename(
+        &mut self,
+        layer: &Layer,
+        from: (u64, &str),
+        to: (u64, &str),
+        replace: bool,
+    ) -> Found<()> {
         let number = self.lookup(from.0, from.1)?;
         let is_directory = matches!(self.node(number)?.content, Content::Directory(_));
         if let Ok(there) = self.lookup(to.0, to.1) {

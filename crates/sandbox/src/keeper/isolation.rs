@@ -54,11 +54,14 @@ fn refused(what: &'static str) -> impl Fn(nix::errno::Errno) -> Error {
 /// Makes the namespaces' own `/proc`; says what there is, for the record.
 pub(crate) fn settle(level: Level, spec: &Spec) -> Result<Vec<String>> {
     if level == Level::None {
-        return Ok(vec!["no namespaces: they need root. Connections out are only kept from by settings".to_owned()]);
+        return Ok(vec![
+            "no namespaces: they need root. Connections out are only kept from by settings".to_owned(),
+        ]);
     }
     let none = None::<&str>;
     // Unmounting on the host is followed; nothing goes the other way.
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(refused("make mounts private"))?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
+        .map_err(refused("make mounts private"))?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).map_err(refused("mount /proc"))?;
     let mut isolation = vec!["process, mount and IPC namespaces".to_owned(), "read-only host".to_owned()];
     isolation.push(match spec.tcp {
@@ -70,7 +73,11 @@ pub(crate) fn settle(level: Level, spec: &Spec) -> Result<Vec<String>> {
 
 /// Mounts the file system; whoever gets the device serves it.
 pub(crate) fn mount_fuse(directory: &Path, owner: Owner) -> Result<File> {
-    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").map_err(Error::file("open", "/dev/fuse"))?;
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .map_err(Error::file("open", "/dev/fuse"))?;
     let options = format!(
         "fd={},rootmode=40000,user_id={},group_id={},allow_other,default_permissions,max_read=1048576",
         device.as_raw_fd(),
@@ -104,8 +111,10 @@ pub(crate) fn confine(place: &Place, spec: &Spec) -> Result<()> {
     }
     let none = None::<&str>;
     let own = place.directory();
-    mount(Some(own), own, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).map_err(refused("keep the sandbox writable"))?;
-    let text = fs::read_to_string("/proc/thread-self/mountinfo").map_err(Error::file("read", "/proc/thread-self/mountinfo"))?;
+    mount(Some(own), own, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+        .map_err(refused("keep the sandbox writable"))?;
+    let text = fs::read_to_string("/proc/thread-self/mountinfo")
+        .map_err(Error::file("read", "/proc/thread-self/mountinfo"))?;
     for (point, options) in text.lines().filter_map(mount_of) {
         if point.starts_with(own) || point.starts_with("/proc") {
             continue;

@@ -70,7 +70,11 @@ pub fn keep(directory: &Path) -> Result<()> {
     let _ = rustix::process::setsid();
     let level = isolation::enter(&spec);
     let mut command = Command::new(&spec.call.program);
-    command.args(["sandbox", "keep"]).arg(directory).args(["--stage", level.name()]).args(&spec.call.repository);
+    command
+        .args(["sandbox", "keep"])
+        .arg(directory)
+        .args(["--stage", level.name()])
+        .args(&spec.call.repository);
     let child = command.stdin(Stdio::null()).spawn().map_err(Error::file("run", &spec.call.program))?;
     let path = keeper_file(&place);
     fs::write(&path, child.id().to_string()).map_err(Error::file("write", &path))
@@ -165,7 +169,8 @@ fn start_files(place: &Place, spec: &Spec, record: &mut Record) -> Begun<Child> 
     match spec.kind {
         Kind::Lazy => {
             let owner = spec.owner.unwrap_or_else(pgproof_server::Owner::current);
-            let device = isolation::mount_fuse(&place.mount(), owner).map_err(|error| (Cause::Fuse, error))?;
+            let device =
+                isolation::mount_fuse(&place.mount(), owner).map_err(|error| (Cause::Fuse, error))?;
             command.stdin(Stdio::from(device));
         }
         // Its end tells the process that the keeper has gone.

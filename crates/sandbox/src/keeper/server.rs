@@ -10,9 +10,7 @@ use crate::spec::Spec;
 use crate::{Error, Result, files};
 use jiff::Timestamp;
 use pgproof_pg::{ClusterState, Lsn};
-use pgproof_server::{
-    ConnectOptions, Control, Owner, Session, StopMode, TlsOptions, find, privilege,
-};
+use pgproof_server::{ConnectOptions, Control, Owner, Session, StopMode, TlsOptions, find, privilege};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
@@ -50,7 +48,13 @@ impl Running {
 }
 
 /// Starts the server and waits until it answers; writes into the record what was seen.
-pub(super) fn bring_up(place: &Place, spec: &Spec, level: Level, record: &mut Record, files_s: f64) -> Begun<Running> {
+pub(super) fn bring_up(
+    place: &Place,
+    spec: &Spec,
+    level: Level,
+    record: &mut Record,
+    files_s: f64,
+) -> Begun<Running> {
     // A server that was stopped was masked before.
     let mask = spec.mask.as_ref().filter(|_| record.measured.is_none());
     let sockets = match mask {
@@ -108,8 +112,14 @@ fn hidden(place: &Place, spec: &Spec, level: Level) -> Result<PathBuf> {
     }
     if level == Level::Namespaces {
         let none = None::<&str>;
-        nix::mount::mount(Some("pgproof"), &directory, Some("tmpfs"), nix::mount::MsFlags::empty(), Some("mode=0700"))
-            .map_err(|errno| Error::System { operation: "hide the server", why: errno.to_string() })?;
+        nix::mount::mount(
+            Some("pgproof"),
+            &directory,
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            Some("mode=0700"),
+        )
+        .map_err(|errno| Error::System { operation: "hide the server", why: errno.to_string() })?;
         let _ = none;
     }
     if let Some(owner) = spec.owner {
@@ -157,12 +167,18 @@ fn launch(place: &Place, spec: &Spec, level: Level, sockets: &Path) -> Result<Ru
 
 /// The desk fetches WAL: the server has no network.
 fn restore_command(place: &Place, spec: &Spec) -> String {
-    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''").replace('%', "%%"));
+    let quoted =
+        |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''").replace('%', "%%"));
     format!("{} sandbox fetch {} \"%f\" \"%p\"", quoted(&spec.call.program), quoted(&place.desk()))
 }
 
 /// Waits until the server is open for writing; gives the seconds until its data was consistent, where its log tells.
-fn wait_until_open(place: &Place, spec: &Spec, running: &mut Running, began: Timestamp) -> Result<Option<f64>> {
+fn wait_until_open(
+    place: &Place,
+    spec: &Spec,
+    running: &mut Running,
+    began: Timestamp,
+) -> Result<Option<f64>> {
     let mut consistent = None;
     let (mut moved, mut looked, mut seen) = (Instant::now(), Instant::now(), None);
     loop {
@@ -186,7 +202,11 @@ fn wait_until_open(place: &Place, spec: &Spec, running: &mut Running, began: Tim
             }
         }
         if moved.elapsed() >= Duration::from_secs(spec.limits.stall_s) {
-            let why = format!("recovery did not come forward for {} s\n{}", spec.limits.stall_s, crate::sandbox::tail(&log));
+            let why = format!(
+                "recovery did not come forward for {} s\n{}",
+                spec.limits.stall_s,
+                crate::sandbox::tail(&log)
+            );
             return Err(Error::Failed { name: spec.name.clone(), why });
         }
         thread::sleep(PAUSE);
@@ -195,12 +215,14 @@ fn wait_until_open(place: &Place, spec: &Spec, running: &mut Running, began: Tim
 
 fn says_consistent(log: &Path) -> bool {
     // `lc_messages` is C.
-    fs::read(log).is_ok_and(|text| String::from_utf8_lossy(&text).contains("consistent recovery state reached"))
+    fs::read(log)
+        .is_ok_and(|text| String::from_utf8_lossy(&text).contains("consistent recovery state reached"))
 }
 
 fn is_open(control: &Control) -> bool {
     control.accepts_connections().unwrap_or(false)
-        && find::control_file(control.data_directory()).is_ok_and(|file| file.state == ClusterState::InProduction)
+        && find::control_file(control.data_directory())
+            .is_ok_and(|file| file.state == ClusterState::InProduction)
 }
 
 /// Which role may do everything: the origin's configuration knows one.
@@ -209,7 +231,8 @@ fn superuser(connect: &ConnectOptions, roles: &[String]) -> Result<ConnectOption
     for role in roles {
         let connect = ConnectOptions { user: Some(role.clone()), ..connect.clone() };
         let asked = Session::open(&connect).and_then(|mut session| {
-            let row = session.query_one("ask for rights", "SELECT current_setting('is_superuser') = 'on'", &[])?;
+            let row =
+                session.query_one("ask for rights", "SELECT current_setting('is_superuser') = 'on'", &[])?;
             Ok(row.get::<_, bool>(0))
         });
         match asked {
