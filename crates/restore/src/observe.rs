@@ -121,6 +121,8 @@ pub struct Found {
     pub manifest: Manifest,
     /// What the backup lacks, in words. Whoever reads only a part of it may not need it.
     pub lacks: Option<String>,
+    /// What decides about state files of prepared transactions.
+    pub starting: StartingXid,
 }
 
 /// Finds the backup from which a request can be fulfilled. Changes nothing, and looks at nothing but the repository.
@@ -147,7 +149,8 @@ pub fn find(
     };
     let manifest = Manifest::open(repository, lineage.system(), &chosen.backup)
         .map_err(RestoreError::repository("open the manifest"))?;
-    Ok(Found { chosen, manifest, lacks })
+    let starting = twophase::observe(repository, &manifest, &wal.all, &mut |segment| wal.summary(segment))?;
+    Ok(Found { chosen, manifest, lacks, starting })
 }
 
 /// The databases that the backup has files of, where it does not list them itself.

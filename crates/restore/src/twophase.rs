@@ -16,6 +16,7 @@ use pgproof_pg::{ControlFile, Lsn, SegmentName};
 use pgproof_repo::manifest::BackupSummary;
 use pgproof_repo::walset::WalSet;
 use pgproof_repo::{Manifest, Repository};
+use serde::{Deserialize, Serialize};
 
 /// The directory of state files.
 const DIRECTORY: &str = "pg_twophase/";
@@ -27,7 +28,8 @@ const FULL_NAME: usize = 16;
 const FULL_NAMES: u32 = 170_000;
 
 /// What is known of the transactions that recovery starts with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum StartingXid {
     /// State files of this version do no harm.
     NotNeeded,

@@ -47,6 +47,7 @@ pub fn create(repository: &Repository, request: &Request, progress: &dyn Progres
         timeline: found.chosen.timeline,
         replay_from: found.chosen.replay_from,
         server_version: found.manifest.summary().server_version,
+        starting: found.starting,
         programs: draft.programs.clone(),
         owner,
         call: request.call.clone(),

@@ -4,11 +4,13 @@ use crate::desk;
 use crate::keeper::Event;
 use crate::place::{Keeper, Place, names};
 use crate::record::{Connection, Record, Statistics, Status};
+use crate::spec::Spec;
 use crate::{Error, Result};
 use jiff::Timestamp;
-use pgproof_server::{ConnectOptions, TlsOptions};
+use pgproof_pg::MajorVersion;
+use pgproof_server::{ConnectOptions, TlsOptions, find};
 use rustix::process::{Pid, Signal, kill_process};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -86,12 +88,12 @@ impl Sandbox {
         ]
     }
 
-    /// Directory of its server's programs.
+    /// A psql for it.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn programs(&self) -> Result<std::path::PathBuf> {
-        Ok(self.place.read_spec::<crate::spec::Spec>()?.programs)
+    pub fn psql(&self) -> Result<PathBuf> {
+        Ok(psql(&self.place.read_spec()?))
     }
 
     /// Whether its time is over.
@@ -191,6 +193,15 @@ impl Sandbox {
 pub fn collect(place: &Path, now: Timestamp) -> Result<Vec<(Record, Result<()>)>> {
     let expired = list(place)?.into_iter().filter(|sandbox| sandbox.is_expired(now));
     Ok(expired.map(|sandbox| (sandbox.record.clone(), sandbox.discard())).collect())
+}
+
+/// A psql that knows the server's version. It need not lie beside the server: packages of clients are others.
+pub(crate) fn psql(spec: &Spec) -> PathBuf {
+    let version = MajorVersion::from_server_version_num(spec.server_version).ok();
+    let clients = version.and_then(|version| find::clients(version, Some(&spec.programs)).ok());
+    let places = std::iter::once(spec.programs.clone()).chain(clients.map(|clients| clients.directory));
+    let found = places.map(|directory| directory.join("psql")).find(|psql| psql.is_file());
+    found.unwrap_or_else(|| PathBuf::from("psql"))
 }
 
 /// The last lines of a log.

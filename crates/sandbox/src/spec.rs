@@ -5,6 +5,7 @@ use crate::request::{Call, Limits, Mask};
 use jiff::Timestamp;
 use pgproof_pg::{Lsn, SystemIdentifier, TimelineId};
 use pgproof_repo::BackupId;
+use pgproof_restore::twophase::StartingXid;
 use pgproof_server::Owner;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ pub(crate) struct Spec {
     /// The first position to replay: WAL from here on must stay in the repository.
     pub(crate) replay_from: Lsn,
     pub(crate) server_version: u32,
+    /// Which state files of prepared transactions are left to WAL.
+    pub(crate) starting: StartingXid,
     /// Directory of `postgres`.
     pub(crate) programs: PathBuf,
     /// Whom everything but the keeper runs as, where root made the sandbox.

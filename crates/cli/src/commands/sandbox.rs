@@ -269,7 +269,7 @@ fn collect(args: &PlaceArgs, context: &Context) -> anyhow::Result<Exit> {
 
 fn psql(args: &ExecArgs, context: &Context) -> anyhow::Result<Exit> {
     let sandbox = Sandbox::open(&place(&args.place, context)?, &args.name)?;
-    let mut command = Command::new(sandbox.programs()?.join("psql"));
+    let mut command = Command::new(sandbox.psql()?);
     command.args(&args.arguments);
     become_command(&sandbox, command)
 }

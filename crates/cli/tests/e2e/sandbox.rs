@@ -87,6 +87,16 @@ fn a_clone_of_15_answers_and_takes_writes() -> Result<()> {
 }
 
 #[test]
+fn a_clone_of_16_answers_and_takes_writes() -> Result<()> {
+    answers(MajorVersion::V16)
+}
+
+#[test]
+fn a_clone_of_17_answers_and_takes_writes() -> Result<()> {
+    answers(MajorVersion::V17)
+}
+
+#[test]
 fn a_clone_of_18_answers_and_takes_writes() -> Result<()> {
     answers(MajorVersion::V18)
 }
@@ -153,7 +163,8 @@ fn find_packs(directory: &std::path::Path, packs: &mut Vec<PathBuf>) -> Result<(
         let path = entry.path();
         if path.is_dir() {
             find_packs(&path, packs)?;
-        } else if path.parent().is_some_and(|parent| parent.ends_with("packs")) {
+        } else if path.components().any(|part| ["pack", "packs"].iter().any(|name| part.as_os_str() == *name))
+        {
             packs.push(path);
         }
     }

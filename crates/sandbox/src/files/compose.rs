@@ -11,6 +11,7 @@ use pgproof_restore::dispositions::{
     CONTROL_FILE, Disposition, EXTERNAL, REQUIRED_DIRECTORIES, below, disposition,
 };
 use pgproof_restore::survey::is_tablespace_link;
+use pgproof_restore::twophase::StartingXid;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(crate) fn compose(
     mount: &Path,
     wal: &Path,
     first: u64,
+    starting: StartingXid,
 ) -> io::Result<(Tree, u64)> {
     let mut tree = Tree::new(first);
     tree.directory(DATA)?;
@@ -38,7 +40,9 @@ pub(crate) fn compose(
         let entry = entry.map_err(io::Error::other)?;
         let wanted = disposition(&entry.path) == Disposition::Place || entry.path == CONTROL_FILE;
         let in_wal = entry.path == "pg_wal" || below(&entry.path, "pg_wal");
-        if !wanted || in_wal || is_tablespace_link(&entry.path) || below(&entry.path, EXTERNAL) {
+        let left_to_wal = !starting.judge(&entry.path).is_placed();
+        if !wanted || left_to_wal || in_wal || is_tablespace_link(&entry.path) || below(&entry.path, EXTERNAL)
+        {
             continue;
         }
         pages += entry.map.mapped_pages();

@@ -23,6 +23,7 @@ use pgproof_base::NoProgress;
 use pgproof_repo::lease::{LeaseTimes, ReaderClaim, ReaderLease, WalNeeded};
 use pgproof_repo::walset::Target;
 use pgproof_repo::{Lineage, Manifest, Repository};
+use pgproof_restore::twophase::StartingXid;
 use pgproof_restore::{
     Archiving, Commands, Edge, GapRule, Onto, RecoveryTarget, RestoreOptions, TablespaceMapping,
     TargetAction, TimelineChoice,
@@ -124,7 +125,7 @@ fn serve_lazily(
         .map_err(Error::repository("open the manifest"))?;
     let base = Base::new(repository, manifest, spec.limits.cache_bytes);
     let layer = Layer::new(&place.layer(), spec.limits.layer_bytes);
-    let (tree, pages_total) = tree_of(place, &base, &layer)?;
+    let (tree, pages_total) = tree_of(place, &base, &layer, spec.starting)?;
     let owner = spec.owner.unwrap_or_else(Owner::current);
     let volume = Arc::new(Volume::new(Some(base), layer, tree, owner));
     let mut config = Config::default();
@@ -145,7 +146,7 @@ fn serve_lazily(
 
 /// The tree as the backup has it, or as it was when the sandbox was stopped. What was written down is used once: a keeper that is killed
 /// afterwards leaves a layer that nobody knows the state of.
-fn tree_of(place: &Place, base: &Base, layer: &Layer) -> Result<(Tree, u64)> {
+fn tree_of(place: &Place, base: &Base, layer: &Layer, starting: StartingXid) -> Result<(Tree, u64)> {
     let saved = saved_tree(place);
     let failed = |operation| Error::file(operation, place.mount());
     if let Ok(text) = fs::read(&saved) {
@@ -157,7 +158,7 @@ fn tree_of(place: &Place, base: &Base, layer: &Layer) -> Result<(Tree, u64)> {
     // 32 bits of it become a key of shared memory; the lowest are left to the nodes that follow.
     let first =
         u64::from(std::process::id()) << 8 ^ jiff::Timestamp::now().as_nanosecond() as u64 & 0x7fff_ff00;
-    compose::compose(base, layer, &place.mount(), &place.wal(), first).map_err(failed("set up"))
+    compose::compose(base, layer, &place.mount(), &place.wal(), first, starting).map_err(failed("set up"))
 }
 
 fn serve_restored(

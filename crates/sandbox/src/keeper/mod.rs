@@ -202,18 +202,15 @@ impl Keeper {
     /// Watches both processes, collects orphans, and ends when it is told to, when time is over, or when something ended.
     fn watch(self) -> Result<()> {
         loop {
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => {
-                    let pid = pid.as_raw_nonzero().get().cast_unsigned();
-                    if pid == self.files.id() {
-                        return self.fail(format!("the process that serves the files ended ({status:?})"));
-                    }
-                    if pid == self.server.id() {
-                        return self.fail(format!("its server ended ({status:?})"));
-                    }
-                    continue;
+            if let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+                let pid = pid.as_raw_nonzero().get().cast_unsigned();
+                if pid == self.files.id() {
+                    return self.fail(format!("the process that serves the files ended ({status:?})"));
                 }
-                Ok(None) | Err(_) => {}
+                if pid == self.server.id() {
+                    return self.fail(format!("its server ended ({status:?})"));
+                }
+                continue;
             }
             let expired = self.record.expires.is_some_and(|expires| expires <= Timestamp::now());
             if expired || self.asked_to_end.load(Ordering::Relaxed) {

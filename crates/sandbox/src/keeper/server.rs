@@ -111,7 +111,6 @@ fn hidden(place: &Place, spec: &Spec, level: Level) -> Result<PathBuf> {
         DirBuilder::new().mode(0o700).create(&directory).map_err(Error::file("create", &directory))?;
     }
     if level == Level::Namespaces {
-        let none = None::<&str>;
         nix::mount::mount(
             Some("pgproof"),
             &directory,
@@ -120,7 +119,6 @@ fn hidden(place: &Place, spec: &Spec, level: Level) -> Result<PathBuf> {
             Some("mode=0700"),
         )
         .map_err(|errno| Error::System { operation: "hide the server", why: errno.to_string() })?;
-        let _ = none;
     }
     if let Some(owner) = spec.owner {
         chown(&directory, Some(owner.uid), Some(owner.gid)).map_err(Error::file("give away", &directory))?;
@@ -273,7 +271,7 @@ fn apply(mask: &Mask, spec: &Spec, connect: &ConnectOptions, place: &Place) -> R
     let failed = |why: String| Error::Mask { file: mask.file.clone(), why };
     // Opened here: the server's account may not be allowed to read it.
     let file = fs::File::open(&mask.file).map_err(Error::file("open", &mask.file))?;
-    let mut command = Command::new(spec.programs.join("psql"));
+    let mut command = Command::new(crate::sandbox::psql(spec));
     command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]);
     command.arg("-h").arg(connect.host.as_deref().unwrap_or_default());
     command.arg("-p").arg(connect.port.unwrap_or(PORT).to_string());
