@@ -1,5 +1,6 @@
 //! Arguments in two stages: [`low`] is what was typed, [`high`] what it means.
 
+pub(crate) mod drill;
 pub(crate) mod dump;
 pub(crate) mod high;
 pub(crate) mod key;

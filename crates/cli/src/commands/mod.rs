@@ -6,11 +6,13 @@ mod check;
 mod completions;
 mod config;
 mod copy;
+mod drill;
 mod dump;
 mod dumps;
 mod each;
 mod expire;
 mod extract;
+mod heartbeat;
 mod init;
 mod key;
 mod list;
@@ -47,6 +49,8 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
         LowCommand::Restore(_) => "restore",
         LowCommand::Extract(_) => "extract",
+        LowCommand::Drill(_) => "drill",
+        LowCommand::Heartbeat(_) => "heartbeat",
         LowCommand::Dump(_) => "dump",
         LowCommand::Load(_) => "load",
         LowCommand::List(_) => "list",
@@ -84,6 +88,8 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
         LowCommand::Restore(args) => restore::restore(args, context),
         LowCommand::Extract(args) => extract::extract_table(args, context),
+        LowCommand::Drill(args) => drill::drill(args, context),
+        LowCommand::Heartbeat(args) => heartbeat::heartbeat(args, context),
         LowCommand::Dump(args) => dump::dump(args, context),
         LowCommand::Load(args) => load::load(args, context),
         LowCommand::List(_) => list::list(context),

@@ -28,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) instance: InstanceConfig,
     pub(crate) backup: BackupConfig,
     pub(crate) archive: ArchiveConfig,
+    pub(crate) drill: DrillConfig,
 }
 
 /// `[instance]`
@@ -96,6 +97,17 @@ pub(crate) struct ArchiveConfig {
     pub(crate) read_ahead: usize,
 }
 
+/// `[drill]`
+#[derive(Debug, Clone)]
+pub(crate) struct DrillConfig {
+    pub(crate) scratch: Option<PathBuf>,
+    pub(crate) check_time: Duration,
+    pub(crate) ignore: Option<String>,
+    pub(crate) assertions: Option<PathBuf>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) command_time: Duration,
+}
+
 /// `[retention]` and `[repository.NAME.retention]`
 #[derive(Debug, Clone)]
 pub(crate) struct RetentionConfig {
@@ -153,6 +165,7 @@ impl Config {
             instance: instance(&settings)?,
             backup: backup(&settings)?,
             archive: archive(&settings)?,
+            drill: drill(&settings)?,
             file: path,
             searched,
             settings,
@@ -419,6 +432,19 @@ fn archive(settings: &Settings) -> Result<ArchiveConfig, ConfigError> {
         compression: fixed(settings, Section::Archive, "compression")?,
         push_ahead: number(settings, Section::Archive, "push_ahead")?.unwrap_or(0),
         read_ahead: number(settings, Section::Archive, "read_ahead")?.unwrap_or(0),
+    })
+}
+
+fn drill(settings: &Settings) -> Result<DrillConfig, ConfigError> {
+    let section = Section::Drill;
+    let command = settings.get(section, None, "command")?;
+    Ok(DrillConfig {
+        scratch: settings.get(section, None, "scratch")?,
+        check_time: fixed(settings, section, "check_time")?,
+        ignore: settings.get(section, None, "ignore")?,
+        assertions: settings.get(section, None, "assertions")?,
+        command: command.map(|CommandWords(words)| words),
+        command_time: fixed(settings, section, "command_time")?,
     })
 }
 
