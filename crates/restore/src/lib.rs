@@ -20,6 +20,7 @@ pub mod observe;
 pub mod options;
 pub mod places;
 pub mod plan;
+pub mod private;
 pub mod report;
 pub mod run;
 pub mod settings;

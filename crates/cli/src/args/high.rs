@@ -169,6 +169,11 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
                 found.repository(args);
             }
         }
+        LowCommand::Drill(args) => {
+            found.repository(&args.repository);
+            found.processes(args.processes);
+        }
+        LowCommand::Heartbeat(args) => found.instance(args.server.pgdata.as_deref()),
         LowCommand::Dump(args) => {
             found.instance(args.server.pgdata.as_deref());
             found.repository(&args.repository);

@@ -3,6 +3,7 @@
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
 use super::cluster::FenceArgs;
+use super::drill::{DrillArgs, HeartbeatArgs};
 use super::dump::{DumpArgs, LoadArgs};
 use super::key::KeyCommand;
 use super::sandbox::SandboxCommand;
@@ -75,6 +76,10 @@ pub(crate) enum LowCommand {
     /// Disposable running clones of any instant
     #[command(subcommand)]
     Sandbox(SandboxCommand),
+    /// Recover without need, check what came back, measure how long it took and how much would be lost
+    Drill(DrillArgs),
+    /// Write the row by which drills measure data loss
+    Heartbeat(HeartbeatArgs),
     /// Dump databases and roles with pg_dump, and store them like backups
     Dump(DumpArgs),
     /// Load a dump into a server with pg_restore

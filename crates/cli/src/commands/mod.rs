@@ -6,12 +6,14 @@ mod check;
 mod completions;
 mod config;
 mod copy;
+mod drill;
 mod dump;
 mod dumps;
 mod each;
 mod expire;
 mod extract;
 mod fence;
+mod heartbeat;
 mod init;
 mod key;
 mod list;
@@ -53,6 +55,8 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Restore(_) => "restore",
         LowCommand::Extract(_) => "extract",
         LowCommand::Sandbox(command) => sandbox::name(command),
+        LowCommand::Drill(_) => "drill",
+        LowCommand::Heartbeat(_) => "heartbeat",
         LowCommand::Dump(_) => "dump",
         LowCommand::Load(_) => "load",
         LowCommand::List(_) => "list",
@@ -93,6 +97,8 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Restore(args) => restore::restore(args, context),
         LowCommand::Extract(args) => extract::extract_table(args, context),
         LowCommand::Sandbox(command) => sandbox::sandbox(command, context),
+        LowCommand::Drill(args) => drill::drill(args, context),
+        LowCommand::Heartbeat(args) => heartbeat::heartbeat(args, context),
         LowCommand::Dump(args) => dump::dump(args, context),
         LowCommand::Load(args) => load::load(args, context),
         LowCommand::List(_) => list::list(context),

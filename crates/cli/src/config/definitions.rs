@@ -22,11 +22,20 @@ pub(crate) enum Section {
     Retention,
     /// `[objectives]`
     Objectives,
+    /// `[drill]`
+    Drill,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Instance, Self::Repository, Self::Backup, Self::Archive, Self::Retention, Self::Objectives];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Instance,
+        Self::Repository,
+        Self::Backup,
+        Self::Archive,
+        Self::Retention,
+        Self::Objectives,
+        Self::Drill,
+    ];
 
     /// The table's name in the file.
     pub(crate) fn name(self) -> &'static str {
@@ -37,6 +46,7 @@ impl Section {
             Self::Archive => "archive",
             Self::Retention => "retention",
             Self::Objectives => "objectives",
+            Self::Drill => "drill",
         }
     }
 
@@ -59,6 +69,7 @@ impl Section {
                 "What is promised. `pgproof status` compares it with what was measured, and exits with 1 when an objective is broken or nothing \
                  proves it. What is not set is not judged. See docs/manual/status.md."
             }
+            Self::Drill => "How `pgproof drill` works. See docs/manual/drill.md.",
         }
     }
 }
@@ -701,6 +712,60 @@ pub(crate) static KEYS: &[Key] = &[
         variable: None,
         example: "\"7d\"",
         doc: "How old the newest rehearsed recovery with a good answer may be.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "scratch",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("TMPDIR, else /var/tmp"),
+        variable: None,
+        example: "\"/srv/drills\"",
+        doc: "Directory in which drills recover. It needs room for the whole cluster and a path short enough for a socket.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "check_time",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Value("10min"),
+        variable: None,
+        example: "\"1h\"",
+        doc: "How long each check may take that could read the whole cluster: amcheck, row counts, sequences. What is not reached is said.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "ignore",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"public.staging_*, shop.queue\"",
+        doc: "Relations, separated by commas, that may be empty, and sequences that may be behind. `*` stands for any letters.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "assertions",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"/etc/pgproof/assertions\"",
+        doc: "Directory with one query in each file that ends with .sql. It holds when it gives no row, or one row whose only column is true. A first line `-- database: NAME` says where it runs.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "command",
+        kind: Kind::Command,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"/usr/local/bin/check-shop\"",
+        doc: "Program that is run with `PG*` set so that it reaches the recovered server. It passes when it exits with 0.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "command_time",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Value("10min"),
+        variable: None,
+        example: "\"10min\"",
+        doc: "How long the program, and each assertion, may take.",
     },
 ];
 

@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) backup: BackupConfig,
     pub(crate) archive: ArchiveConfig,
     pub(crate) objectives: ObjectivesConfig,
+    pub(crate) drill: DrillConfig,
 }
 
 /// `[instance]`
@@ -95,6 +96,17 @@ pub(crate) struct ArchiveConfig {
     pub(crate) compression: Codec,
     pub(crate) push_ahead: usize,
     pub(crate) read_ahead: usize,
+}
+
+/// `[drill]`
+#[derive(Debug, Clone)]
+pub(crate) struct DrillConfig {
+    pub(crate) scratch: Option<PathBuf>,
+    pub(crate) check_time: Duration,
+    pub(crate) ignore: Option<String>,
+    pub(crate) assertions: Option<PathBuf>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) command_time: Duration,
 }
 
 /// `[retention]` and `[repository.NAME.retention]`
@@ -166,6 +178,7 @@ impl Config {
             backup: backup(&settings)?,
             archive: archive(&settings)?,
             objectives: objectives(&settings)?,
+            drill: drill(&settings)?,
             file: path,
             searched,
             settings,
@@ -444,6 +457,19 @@ fn objectives(settings: &Settings) -> Result<ObjectivesConfig, ConfigError> {
         backup_max_age: get("backup_max_age")?,
         verify_every: get("verify_every")?,
         drill_every: get("drill_every")?,
+    })
+}
+
+fn drill(settings: &Settings) -> Result<DrillConfig, ConfigError> {
+    let section = Section::Drill;
+    let command = settings.get(section, None, "command")?;
+    Ok(DrillConfig {
+        scratch: settings.get(section, None, "scratch")?,
+        check_time: fixed(settings, section, "check_time")?,
+        ignore: settings.get(section, None, "ignore")?,
+        assertions: settings.get(section, None, "assertions")?,
+        command: command.map(|CommandWords(words)| words),
+        command_time: fixed(settings, section, "command_time")?,
     })
 }
 

@@ -7,6 +7,7 @@ mod campaign;
 mod check;
 mod cloud;
 mod databases;
+mod drill;
 mod dump;
 mod extract;
 mod fence;
