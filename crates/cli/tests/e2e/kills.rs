@@ -112,9 +112,7 @@ fn kill_all_of(group: Group) -> Result<()> {
         tally.at_work += usize::from(at_work);
         tally.took += began.elapsed();
     }
-    for (name, Tally { kills, at_work, took }) in &tallies {
-        println!("{name}: {kills} kills, {at_work} at work, {:.1} s", took.as_secs_f64());
-    }
+    tell(&tallies);
     let at_work: usize = tallies.values().map(|tally| tally.at_work).sum();
     ensure!(
         at_work * 2 >= kills,
@@ -122,6 +120,13 @@ fn kill_all_of(group: Group) -> Result<()> {
     );
     ground.scene.pgproof(&["backup"])?.succeeded()?;
     ground.scene.comes_back("whole", &[])
+}
+
+#[expect(clippy::print_stdout, reason = "the figures of a campaign are for whoever ran it")]
+fn tell(tallies: &BTreeMap<&str, Tally>) {
+    for (name, Tally { kills, at_work, took }) in tallies {
+        println!("{name}: {kills} kills, {at_work} at work, {:.1} s", took.as_secs_f64());
+    }
 }
 
 /// Kills one run and looks what is left; tells whether it was at work.

@@ -91,7 +91,8 @@ pub(super) const VERBS: [Verb; 13] = [
         },
         before: |ground| {
             ground.scene.server.archive_everything()?;
-            Ok(drop(fs::remove_file(ground.place("wanted"))))
+            drop(fs::remove_file(ground.place("wanted")));
+            Ok(())
         },
         next: whole_or_nothing,
         ..PLAIN
@@ -141,7 +142,8 @@ pub(super) const VERBS: [Verb; 13] = [
         group: Group::Logical,
         before: |ground| {
             ground.scene.server.archive_everything()?;
-            Ok(drop(fs::remove_file(ground.place("orders.dump"))))
+            drop(fs::remove_file(ground.place("orders.dump")));
+            Ok(())
         },
         command: |ground| {
             let (scratch, to) = (ground.place("scratch"), ground.place("orders.dump"));
