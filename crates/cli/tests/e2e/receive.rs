@@ -6,7 +6,7 @@ use crate::scene::Scene;
 use crate::several::{object, offsite, with_offsite};
 use anyhow::{Context, Result, ensure};
 use pgproof_server::find;
-use pgproof_testkit::{Postgres, Seed, free_port, wait};
+use pgproof_testkit::{Postgres, Seed, wait};
 use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
@@ -55,15 +55,7 @@ impl Receiver {
 
     /// Restores from repository and spool, and gives the server that runs then.
     pub(crate) fn restored(&self, scene: &Scene, name: &str) -> Result<Postgres> {
-        let place = scene.new_place(name);
-        let (into, port) = (place.display().to_string(), free_port()?);
-        let port_text = port.to_string();
-        let target = ["restore", "--pgdata", &into, "--spool", &self.spool, "--start", "--port", &port_text];
-        let ran = scene.pgproof(&target)?;
-        // From here on the started server ends with this test, whatever becomes of it.
-        let restored = scene.server.copy_started_at(&place, port)?;
-        ran.succeeded()?;
-        Ok(restored)
+        scene.restored(name, &["--spool", &self.spool])
     }
 
     pub(crate) fn kill(&mut self) -> Result<()> {
