@@ -9,11 +9,13 @@
 //! [`Observation`], then `decide`.
 
 pub mod act;
+pub mod agent;
 pub mod dcs;
 pub mod decide;
 mod error;
 pub mod explain;
 pub mod fence;
+mod http;
 mod observation;
 pub mod observe;
 mod position;
