@@ -25,8 +25,7 @@ const CAMPAIGN: [(&str, &str); 4] = [
 ];
 
 /// The tests that have a long form.
-const CAMPAIGN_TESTS: &str =
-    "test(campaign) + test(whatever_is_killed) + test(power_cut) + test(no_acknowledged_commit)";
+const CAMPAIGN_TESTS: &str = "test(campaign) + test(whatever_is_killed) + test(power_cut) + test(powercut) + test(no_acknowledged_commit)";
 
 /// Installs what is missing and runs every test. All is built at once: a program on its own has other features than beside the tests, and
 /// half of the workspace would be built twice.

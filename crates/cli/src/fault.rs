@@ -106,7 +106,19 @@ fn code_and_hint(error: &(dyn Error + 'static)) -> Option<(Option<String>, Optio
     if let Some(error) = error.downcast_ref::<pgproof_store::StoreError>() {
         return Some((Some(error.code().to_owned()), error.hint()));
     }
+    if let Some(error) = error.downcast_ref::<pgproof_sandbox::Error>() {
+        return Some((Some(error.code().to_owned()), error.hint()));
+    }
     if let Some(error) = error.downcast_ref::<pgproof_restore::RestoreError>() {
+        return Some((Some(error.code().to_owned()), error.hint()));
+    }
+    if let Some(error) = error.downcast_ref::<pgproof_drill::DrillError>() {
+        return Some((Some(error.code().to_owned()), error.hint()));
+    }
+    if let Some(error) = error.downcast_ref::<pgproof_drill::heartbeat::HeartbeatError>() {
+        return Some((Some(error.code().to_owned()), error.hint()));
+    }
+    if let Some(error) = error.downcast_ref::<pgproof_restore::private::PrivateError>() {
         return Some((Some(error.code().to_owned()), error.hint()));
     }
     if let Some(error) = error.downcast_ref::<pgproof_restore::extract::ExtractError>() {

@@ -9,14 +9,17 @@ mod args;
 mod check;
 mod commands;
 mod config;
+mod evidence;
 mod exit;
 mod fault;
 mod init;
 mod instance;
 mod key_file;
+mod objectives;
 mod printer;
 mod program;
 mod progress;
+mod repairs;
 mod repository;
 mod second;
 

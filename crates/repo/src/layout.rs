@@ -257,6 +257,11 @@ impl Lineage {
         self.named("verified", id)
     }
 
+    /// The directory of all evidence.
+    pub fn ledger_dir(&self) -> ObjectPath {
+        self.below("ledger")
+    }
+
     fn named(&self, dir: &str, id: &str) -> Result<ObjectPath> {
         let fail = || Error::NotA { kind: "the last part of an object's name", text: id.to_owned() };
         if id.contains('/') {

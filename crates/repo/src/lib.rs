@@ -6,7 +6,7 @@
 //!
 //! Start reading at [`repository`] for creating and opening, [`layout`] for names, [`seal`] for how bytes are protected, [`codec`]
 //! for how they are compressed, [`record`] for small objects, [`map`] for where blocks lie, [`pack`] for the blocks, [`manifest`]
-//! for a backup as a whole, [`access`] for single pages of it.
+//! for a backup as a whole, [`access`] for single pages of it, [`ledger`] for evidence.
 
 pub mod access;
 pub mod catalog;
@@ -19,11 +19,13 @@ pub mod key;
 pub mod key_command;
 pub mod layout;
 pub mod lease;
+pub mod ledger;
 mod lru;
 pub mod manifest;
 pub mod map;
 pub mod pack;
 mod parallel;
+pub mod received;
 pub mod recipients;
 pub mod record;
 pub mod repair;

@@ -178,6 +178,11 @@ impl Repository {
         self.inner.keys.identity_hasher()
     }
 
+    /// What stands below the newest entry of a ledger, by whoever has the key.
+    pub(crate) fn sign_ledger(&self, hash: &[u8; 32]) -> [u8; 32] {
+        self.inner.keys.sign_ledger(hash)
+    }
+
     /// What seals and opens the frames of one object.
     pub fn sealer(&self, kind: ObjectKind, salt: &Salt, path: &ObjectPath) -> Sealer {
         self.inner.keys.sealer(kind, salt, path.as_str())

@@ -21,6 +21,7 @@ pub const TAG_BYTES: usize = 16;
 const OBJECT_CONTEXT: &str = "pgproof 2026 object";
 const IDENTITY_CONTEXT: &str = "pgproof 2026 identity";
 const UNSEALED_CONTEXT: &str = "pgproof 2026 unsealed";
+const LEDGER_CONTEXT: &str = "pgproof 2026 ledger";
 const CHECK_CONTEXT: &str = "pgproof 2026 key check";
 
 /// How a repository is sealed.
@@ -62,7 +63,7 @@ pub enum ObjectKind {
     Manifest = 2,
     /// A WAL segment.
     Wal = 3,
-    /// Everything small: history, lease, outcome, writer, reader, pin, expired, verified.
+    /// Everything small: history, lease, outcome, writer, reader, pin, expired, verified, ledger.
     Record = 4,
 }
 
@@ -215,6 +216,15 @@ impl Keys {
 
     pub(crate) fn identity_hasher(&self) -> IdentityHasher {
         IdentityHasher(blake3::Hasher::new_keyed(&self.identity))
+    }
+
+    /// Keyed BLAKE3 under a key that is used for nothing else.
+    pub(crate) fn sign_ledger(&self, hash: &[u8; 32]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key(LEDGER_CONTEXT);
+        hasher.update(self.data.as_ref());
+        hasher.update(&self.repository);
+        let key = Zeroizing::new(*hasher.finalize().as_bytes());
+        *blake3::keyed_hash(&key, hash).as_bytes()
     }
 
     /// What seals and opens the frames of one object.

@@ -91,7 +91,7 @@ fn look_at_configuration(repository: &Repository, manifest: &Manifest, data: &Pa
 
 /// A `postgresql.conf` with which recovery starts: each setting at least as large as on the origin
 /// (`CheckRequiredParameterValues` in `src/backend/access/transam/xlogrecovery.c`), and the libraries that its WAL may need.
-pub(crate) fn minimal_configuration(summary: &BackupSummary) -> String {
+pub fn minimal_configuration(summary: &BackupSummary) -> String {
     let settings = &summary.settings;
     let mut text = String::from(
         "# Made by pgproof restore: postgresql.conf of the origin lay outside of its data directory.\n\
@@ -122,7 +122,10 @@ pub(crate) fn minimal_configuration(summary: &BackupSummary) -> String {
 }
 
 /// The stored copy of a configuration file that lay outside of the data directory.
-fn external_copy(repository: &Repository, manifest: &Manifest, name: &str) -> Result<Option<Vec<u8>>> {
+///
+/// # Errors
+/// As [`crate::engine::content`].
+pub fn external_copy(repository: &Repository, manifest: &Manifest, name: &str) -> Result<Option<Vec<u8>>> {
     let files = &manifest.summary().external_files;
     let found = files.iter().find(|file| Path::new(&file.path).file_name().is_some_and(|last| last == name));
     match found {

@@ -8,7 +8,7 @@
 //! [`settings`], for callers that recover elsewhere.
 
 pub mod choose;
-mod configuration;
+pub mod configuration;
 pub mod databases;
 pub mod directory;
 pub mod dispositions;
@@ -20,6 +20,7 @@ pub mod observe;
 pub mod options;
 pub mod places;
 pub mod plan;
+pub mod private;
 pub mod report;
 pub mod run;
 pub mod settings;
@@ -29,10 +30,12 @@ pub mod survey;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod twophase;
+mod wal;
 
 pub use choose::{GapRule, Request, TimelineChoice};
 pub use error::{Refusal, RestoreError, Result};
-pub use observe::{Prepared, prepare};
+pub use observe::{Found, Prepared, find, prepare, prepare_with};
 pub use options::{Archiving, Commands, Onto, RestoreOptions, TablespaceMapping, default_workers};
 pub use plan::Plan;
 pub use report::Report;

@@ -4,26 +4,29 @@
 //! there. Each answer is judged by a pure function before the next question; the first refusal ends it. It writes nothing,
 //! anywhere: this is also what `--dry-run` does.
 
-use crate::choose::{Archive, Candidate, Chosen, Soundness, choose};
-use crate::databases::{Selection, database_of, select};
+use crate::choose::{Archive, Candidate, Chosen, Request, Soundness, choose};
+use crate::databases::{Selection, Treatment, database_of, select};
 use crate::directory::{DirectoryFacts, PlaceFacts, observe_directory, observe_place};
+use crate::dispositions::{Disposition, disposition};
 use crate::error::{Refusal, RestoreError, Result};
 use crate::options::RestoreOptions;
 use crate::places::Places;
 use crate::plan::{
     Facts, Plan, TablespacePlan, admit_directory, admit_selection, admit_tablespaces, place_tablespaces, plan,
 };
-use crate::survey::survey;
+use crate::survey::{is_tablespace_link, survey};
+use crate::twophase::{self, StartingXid};
+use crate::wal::Wal;
 use jiff::Timestamp;
-use pgproof_pg::{SegmentName, SystemIdentifier, WalSegmentSize};
+use pgproof_pg::{SegmentName, SystemIdentifier};
 use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope, lineages};
 use pgproof_repo::lease::LeaseTimes;
 use pgproof_repo::manifest::BackupSummary;
-use pgproof_repo::walobject::read_instants;
 use pgproof_repo::walset::WalSet;
 use pgproof_repo::{BackupId, Lineage, Manifest, Repository};
 use pgproof_server::Owner;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// A plan, and the manifest that it speaks of.
 #[derive(Debug)]
@@ -34,6 +37,18 @@ pub struct Prepared {
     pub manifest: Manifest,
     /// Which databases are left out.
     pub selection: Selection,
+    /// What decides about state files of prepared transactions.
+    pub starting: StartingXid,
+}
+
+impl Prepared {
+    /// Whether the entry is put into its place as the manifest has it, or as a file without content where its database is left out.
+    pub fn admits(&self, path: &str) -> bool {
+        disposition(path) == Disposition::Place
+            && !is_tablespace_link(path)
+            && self.selection.treatment(path) != Treatment::Guard
+            && self.starting.judge(path).is_placed()
+    }
 }
 
 /// Makes the plan for a restore. Changes nothing.
@@ -42,18 +57,31 @@ pub struct Prepared {
 /// [`RestoreError::Refused`] when it cannot be done; [`RestoreError::Repository`] and [`RestoreError::File`] when something cannot be
 /// looked at.
 pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp) -> Result<Prepared> {
+    prepare_with(repository, None, options, now)
+}
+
+/// The same for a recovery that is also given what `archive receive` holds in `spool`.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_with(
+    repository: &Repository,
+    spool: Option<&Path>,
+    options: &RestoreOptions,
+    now: Timestamp,
+) -> Result<Prepared> {
     let lineage = lineage(repository, options.system)?;
     let directory = observe_directory(&options.directory)?;
     admit_directory(&directory, options.onto, lineage.system())?;
     let catalog = LineageCatalog::read(repository, lineage, Scope::BackupsAndWal, LeaseTimes::default())
         .map_err(RestoreError::repository("read the catalog"))?;
-    let no_wal = WalSet::new(WalSegmentSize::DEFAULT, []);
-    let wal = catalog.wal.as_ref().map_or(&no_wal, |listing| &listing.set);
-    let damaged = look_for_damage(&catalog, options)?;
-    let mut chosen = choose_from(repository, &catalog, wal, options, now)?;
+    let wal = Wal::observe(repository, &catalog, spool)?;
+    let damaged = look_for_damage(&catalog, &options.request)?;
+    let mut chosen = choose_from(&catalog, &wal, &options.request, now)?;
     chosen.notes.extend(damaged);
     admit_packs(&catalog, chosen.backup)?;
-    let first_not_archived = first_not_archived(wal, &chosen);
+    // A beginning in the spool must not displace what the data directory may hold whole.
+    let first_not_archived = first_not_archived(&wal.complete, &chosen);
     let manifest = Manifest::open(repository, lineage.system(), &chosen.backup)
         .map_err(RestoreError::repository("open the manifest"))?;
     let summary = manifest.summary();
@@ -66,7 +94,9 @@ pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp
     let places =
         Places::new(&options.directory, tablespaces.iter().map(|t| (t.oid, t.directory.clone())).collect());
     let log_directory = summary.settings.other.get("log_directory").map_or("log", String::as_str);
-    let survey = survey(&manifest, &places, &selection, options.onto.is_delta().then_some(log_directory))?;
+    let starting = twophase::observe(repository, &manifest, &wal.all, &mut |segment| wal.summary(segment))?;
+    let log_directory = options.onto.is_delta().then_some(log_directory);
+    let survey = survey(&manifest, &places, &selection, starting, log_directory)?;
     let facts = Facts {
         chosen,
         summary,
@@ -79,7 +109,48 @@ pub fn prepare(repository: &Repository, options: &RestoreOptions, now: Timestamp
         first_not_archived,
     };
     let plan = plan(facts, options)?;
-    Ok(Prepared { plan, manifest, selection })
+    Ok(Prepared { plan, manifest, selection, starting })
+}
+
+/// A backup that leads to an instant, for callers that recover elsewhere.
+#[derive(Debug)]
+pub struct Found {
+    /// The backup, the timeline and the WAL to replay.
+    pub chosen: Chosen,
+    /// Of the chosen backup.
+    pub manifest: Manifest,
+    /// What the backup lacks, in words. Whoever reads only a part of it may not need it.
+    pub lacks: Option<String>,
+    /// What decides about state files of prepared transactions.
+    pub starting: StartingXid,
+}
+
+/// Finds the backup from which a request can be fulfilled. Changes nothing, and looks at nothing but the repository.
+///
+/// # Errors
+/// As [`prepare`]; a missing pack is none here.
+pub fn find(
+    repository: &Repository,
+    system: Option<SystemIdentifier>,
+    request: &Request,
+    now: Timestamp,
+) -> Result<Found> {
+    let lineage = lineage(repository, system)?;
+    let catalog = LineageCatalog::read(repository, lineage, Scope::BackupsAndWal, LeaseTimes::default())
+        .map_err(RestoreError::repository("read the catalog"))?;
+    let wal = Wal::observe(repository, &catalog, None)?;
+    let damaged = look_for_damage(&catalog, request)?;
+    let mut chosen = choose_from(&catalog, &wal, request, now)?;
+    chosen.notes.extend(damaged);
+    let lacks = match admit_packs(&catalog, chosen.backup) {
+        Err(Refusal::NotUsable { why, .. }) => Some(why),
+        Err(other) => return Err(other.into()),
+        Ok(()) => None,
+    };
+    let manifest = Manifest::open(repository, lineage.system(), &chosen.backup)
+        .map_err(RestoreError::repository("open the manifest"))?;
+    let starting = twophase::observe(repository, &manifest, &wal.all, &mut |segment| wal.summary(segment))?;
+    Ok(Found { chosen, manifest, lacks, starting })
 }
 
 /// The databases that the backup has files of, where it does not list them itself.
@@ -108,28 +179,18 @@ fn lineage(repository: &Repository, named: Option<SystemIdentifier>) -> Result<L
     }
 }
 
-fn choose_from(
-    repository: &Repository,
-    catalog: &LineageCatalog,
-    wal: &WalSet,
-    options: &RestoreOptions,
-    now: Timestamp,
-) -> Result<Chosen> {
+fn choose_from(catalog: &LineageCatalog, wal: &Wal<'_>, request: &Request, now: Timestamp) -> Result<Chosen> {
     let candidates: Vec<Candidate> = catalog.published().filter_map(candidate).collect();
-    let size = wal.segment_size();
-    let archive = Archive { system: catalog.system(), backups: &candidates, wal };
-    let mut lookup = |segment: SegmentName| {
-        read_instants(repository, catalog.lineage, segment, size)
-            .map_err(RestoreError::repository("read the summary of a WAL segment"))
-    };
-    choose(&archive, &options.request, now, &mut lookup)
+    let archive = Archive { system: catalog.system(), backups: &candidates, wal: &wal.all };
+    let mut lookup = |segment: SegmentName| wal.instants(segment);
+    choose(&archive, request, now, &mut lookup)
 }
 
 /// What keeps backups from being considered: refused for the one asked for, told for the others.
-fn look_for_damage(catalog: &LineageCatalog, options: &RestoreOptions) -> Result<Vec<String>, Refusal> {
+fn look_for_damage(catalog: &LineageCatalog, request: &Request) -> Result<Vec<String>, Refusal> {
     let mut notes = Vec::new();
     for backup in &catalog.backups {
-        let asked_for = options.request.backup == Some(backup.id);
+        let asked_for = request.backup == Some(backup.id);
         let why = match &backup.state {
             BackupState::Published => continue,
             BackupState::Damaged { what } => what.clone(),

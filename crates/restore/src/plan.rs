@@ -464,6 +464,7 @@ impl Expected {
 fn tell(facts: &Facts<'_>, options: &RestoreOptions, kept_wal: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
     notes.extend(facts.survey.databases.iter().flat_map(Databases::notes));
+    notes.extend(tell_of_state_files(&facts.survey));
     if options.onto.is_delta() && options.directory != Path::new(&facts.summary.data_directory.path) {
         notes.push(format!("the backup was taken of {}", facts.summary.data_directory.path));
     }
@@ -489,6 +490,23 @@ fn tell(facts: &Facts<'_>, options: &RestoreOptions, kept_wal: &[String]) -> Vec
     }
     if matches!(options.archiving, Archiving::Off) {
         notes.push("archiving will be off (archive_mode in postgresql.auto.conf); --take-over lets the restored server archive".to_owned());
+    }
+    notes
+}
+
+fn tell_of_state_files(survey: &Survey) -> Vec<String> {
+    let mut notes = Vec::new();
+    if survey.left_to_wal > 0 {
+        notes.push(format!(
+            "{} prepared transactions began after the backup's start: WAL prepares them again, and their files in pg_twophase stay out",
+            survey.left_to_wal
+        ));
+    }
+    if survey.doubtful_state_files > 0 {
+        notes.push(format!(
+            "neither the backup nor its WAL tells which of {} files in pg_twophase recovery takes; compare pg_prepared_xacts afterwards",
+            survey.doubtful_state_files
+        ));
     }
     notes
 }

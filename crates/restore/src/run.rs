@@ -2,7 +2,7 @@
 
 use crate::configuration;
 use crate::databases::{GUARD, Treatment, VERSION_FILE};
-use crate::dispositions::{CONTROL_FILE, Disposition, disposition};
+use crate::dispositions::CONTROL_FILE;
 use crate::engine::{Existing, Placed, Placement, content};
 use crate::error::{Refusal, RestoreError, Result};
 use crate::finish::Site;
@@ -10,7 +10,6 @@ use crate::observe::Prepared;
 use crate::options::Archiving;
 use crate::places::{Places, TABLESPACES};
 use crate::report::Report;
-use crate::survey::is_tablespace_link;
 use pgproof_base::{Progress, Stage};
 use pgproof_repo::lease::{LeaseTimes, ReaderClaim, ReaderLease, WalNeeded};
 use pgproof_repo::{FileEntry, Lineage, Repository, writer};
@@ -95,13 +94,9 @@ fn take_lease(
 }
 
 fn place(repository: &Repository, prepared: &Prepared, progress: &dyn Progress) -> Result<Placed> {
-    let Prepared { plan, manifest, selection } = prepared;
+    let Prepared { plan, manifest, selection, .. } = prepared;
     let places = plan.places();
-    let admits = |entry: &FileEntry| {
-        disposition(&entry.path) == Disposition::Place
-            && !is_tablespace_link(&entry.path)
-            && selection.treatment(&entry.path) != Treatment::Guard
-    };
+    let admits = |entry: &FileEntry| prepared.admits(&entry.path);
     let hollow = |entry: &FileEntry| matches!(selection.treatment(&entry.path), Treatment::Hollow(_));
     Placement {
         repository,

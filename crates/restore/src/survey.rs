@@ -7,6 +7,7 @@ use crate::databases::{Databases, Selection, Treatment};
 use crate::dispositions::{Disposition, below, disposition, is_left_alone};
 use crate::error::{Refusal, RestoreError, Result};
 use crate::places::{Ancestry, Places, TABLESPACES};
+use crate::twophase::{StartingXid, StateFile};
 use pgproof_repo::{FileKind, Manifest, PAGE_BYTES};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -58,6 +59,10 @@ pub struct Survey {
     pub bytes: u64,
     /// What is left out, when not all databases are restored.
     pub databases: Option<Databases>,
+    /// State files of prepared transactions that are not restored, because WAL prepares these again.
+    pub left_to_wal: u64,
+    /// State files that may be of that kind, and are restored.
+    pub doubtful_state_files: u64,
     /// Which of the server's configuration files the backup has in the data directory.
     pub configuration: BTreeSet<String>,
     /// By root: `None` the data directory, else the tablespace.
@@ -92,6 +97,7 @@ pub fn survey(
     manifest: &Manifest,
     places: &Places,
     selection: &Selection,
+    starting: StartingXid,
     log_directory: Option<&str>,
 ) -> Result<Survey> {
     let mut survey = Survey::default();
@@ -107,6 +113,14 @@ pub fn survey(
         }
         if disposition == Disposition::Skip || is_tablespace_link(path) {
             continue;
+        }
+        match starting.judge(path) {
+            StateFile::LeftToWal => {
+                survey.left_to_wal += 1;
+                continue;
+            }
+            StateFile::Doubtful => survey.doubtful_state_files += 1,
+            StateFile::None | StateFile::Placed => {}
         }
         let hostile =
             |why| Refusal::HostilePath { backup: manifest.summary().id, path: path.to_owned(), why };

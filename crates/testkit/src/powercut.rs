@@ -29,6 +29,8 @@ use std::{
 /// What survives of that which was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Survivors {
+    /// Everything: not the system fails but the program, killed before its next change.
+    Everything,
     /// Nothing.
     OnlySynced,
     /// Each change by chance, drawn from this seed.

@@ -81,6 +81,43 @@ pub(crate) fn queue(results: &mut Results) -> Result<()> {
     Ok(())
 }
 
+/// A data directory that recovers asks for the same segments one after the other, each contestant reading ahead with two processes (pgproof
+/// in one, with threads). Nothing replays them, so what is measured is how fast they come. CPU as for the queue.
+pub(crate) fn get(results: &mut Results) -> Result<()> {
+    let site = Site::new(Encryption::Off)?;
+    let asynchronous = format!("--archive-async --process-max={PROCESSES}");
+    let push = format!("{} {asynchronous} --compress-level=1 archive-push %p", site.pgbackrest_call());
+    let names = waiting_segments(&site)?;
+    for command in [&site.archive_command.replace('\'', "''"), &push] {
+        offer_again(&site, &names)?;
+        worked_off(&site, &names, command)?;
+    }
+    let work = &format!("archive get, {} segments", names.len());
+    for _ in 0..ROUNDS {
+        for (contestant, call) in [
+            ("pgproof", "$PGPROOF archive get $f pg_wal/RECOVERYXLOG".to_owned()),
+            (
+                "pgbackrest",
+                format!("$PGBACKREST --pg1-path=$PWD {asynchronous} archive-get $f pg_wal/RECOVERYXLOG"),
+            ),
+        ] {
+            let place = site.recovering("recovering")?;
+            let each = format!("{call} && rm pg_wal/RECOVERYXLOG || exit 1");
+            let mut command = site.shell(&format!("for f in {}; do {each}; done", names.join(" ")));
+            command.current_dir(&place);
+            let cpu_before = machine_cpu_s()?;
+            let (sample, _) = measure::run(command, None)?;
+            let cpu_s = machine_cpu_s()? - cpu_before;
+            // Whoever reads ahead ends.
+            fs::remove_file(place.join("postmaster.pid"))?;
+            results.add(work, contestant, Sample { cpu_s, ..sample });
+        }
+    }
+    results.judge(format!("{work}: wall"), results.ratio(work, "pgbackrest", |s| s.wall_s), 1.0 / 1.3);
+    results.judge(format!("{work}: CPU"), results.ratio(work, "pgbackrest", |s| s.cpu_s), 0.8);
+    Ok(())
+}
+
 fn offer_again(site: &Site, names: &[String]) -> Result<()> {
     let status = site.server.pgdata().join("pg_wal/archive_status");
     for name in names {

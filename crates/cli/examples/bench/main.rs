@@ -20,12 +20,13 @@ use results::Results;
 
 type Part = (&'static str, fn(&mut Results) -> Result<()>);
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     ("full", backups::compressible),
     ("random", backups::badly_compressing),
     ("incremental", backups::incrementals),
     ("push", archive::push),
     ("queue", archive::queue),
+    ("get", archive::get),
     ("receive", receive::commit_latency),
     ("throughput", backups::throughput_left),
     ("pages", pages::random_pages),

@@ -151,6 +151,18 @@ impl Site {
         Ok(())
     }
 
+    /// A data directory in which both take it that a server recovers, and neither has anything fetched.
+    pub(crate) fn recovering(&self, name: &str) -> Result<PathBuf> {
+        let place = self.empty(name)?;
+        let script = "mkdir global pg_wal && touch recovery.signal postmaster.pid && chmod 700 . && \
+                      cp \"$FROM/global/pg_control\" global && cp \"$FROM/PG_VERSION\" . && rm -rf \"$SPOOL\"";
+        let mut command = self.shell(script);
+        command.current_dir(&place).env("FROM", self.server.pgdata());
+        command.env("SPOOL", self.server.ground().join("pgbackrest-spool/archive"));
+        measure::run(command, None)?;
+        Ok(place)
+    }
+
     pub(crate) fn pgbackrest_call(&self) -> String {
         format!("pgbackrest --config={} --stanza=main", self.pgbackrest_config().display())
     }

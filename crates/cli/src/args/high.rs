@@ -164,6 +164,16 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
             found.processes(args.processes);
         }
+        LowCommand::Sandbox(command) => {
+            if let Some(args) = crate::commands::repository_of_sandbox(command) {
+                found.repository(args);
+            }
+        }
+        LowCommand::Drill(args) => {
+            found.repository(&args.repository);
+            found.processes(args.processes);
+        }
+        LowCommand::Heartbeat(args) => found.instance(args.server.pgdata.as_deref()),
         LowCommand::Dump(args) => {
             found.instance(args.server.pgdata.as_deref());
             found.repository(&args.repository);
@@ -174,6 +184,7 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.repository(&args.repository);
         }
         LowCommand::List(args) => found.repository(&args.repository),
+        LowCommand::Status(args) => found.repository(&args.repository),
         LowCommand::Show(args) => found.repository(&args.repository),
         LowCommand::Verify(args) => {
             found.repository(&args.repository);

@@ -3,8 +3,10 @@
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
 use super::cluster::FenceArgs;
+use super::drill::{DrillArgs, HeartbeatArgs};
 use super::dump::{DumpArgs, LoadArgs};
 use super::key::KeyCommand;
+use super::sandbox::SandboxCommand;
 use super::transfer::{CopyArgs, RepairArgs};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
@@ -71,6 +73,13 @@ pub(crate) enum LowCommand {
     Restore(RestoreArgs),
     /// Bring one table of an instant back, as a dump or beside the live one
     Extract(ExtractArgs),
+    /// Disposable running clones of any instant
+    #[command(subcommand)]
+    Sandbox(SandboxCommand),
+    /// Recover without need, check what came back, measure how long it took and how much would be lost
+    Drill(DrillArgs),
+    /// Write the row by which drills measure data loss
+    Heartbeat(HeartbeatArgs),
     /// Dump databases and roles with pg_dump, and store them like backups
     Dump(DumpArgs),
     /// Load a dump into a server with pg_restore
@@ -79,6 +88,8 @@ pub(crate) enum LowCommand {
     List(ListArgs),
     /// Show everything about one backup
     Show(ShowArgs),
+    /// Say whether the stated objectives are kept, and what proves it
+    Status(ObjectivesArgs),
     /// Read the repository again and compare it with what was stored
     Verify(VerifyArgs),
     /// Remove backups and WAL that the retention no longer wants
@@ -252,6 +263,13 @@ pub(crate) struct StatusArgs {
     /// Data directory of the server
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pgdata: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+}
+
+/// `pgproof status`
+#[derive(Debug, Args)]
+pub(crate) struct ObjectivesArgs {
     #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
 }

@@ -7,9 +7,11 @@ use crate::args::low::BackupArgs;
 use crate::config::{BackupConfig, BackupFrom, Config};
 use crate::exit::Exit;
 use crate::printer::{Align, Page, Report, Table};
-use crate::{instance, repository};
+use crate::{evidence, instance, repository};
 use pgproof_backup::{BackupOptions, BackupReport, Cluster, Kind, Role};
 use pgproof_base::{Bytes, human_duration};
+use pgproof_repo::Repository;
+use pgproof_repo::ledger::Record;
 use pgproof_server::ConnectOptions;
 use pgproof_store::Secret;
 use std::num::NonZeroU64;
@@ -33,7 +35,9 @@ fn local(role: &Role, args: &BackupArgs, config: &Config, context: &Context) -> 
     // One after another: two at a time would read the server twice as fast as one was meant to.
     each(context, "backup", opened, Failure::CountsWhereRequired, |_, repository| {
         let mut cluster = Cluster::open_as(role.clone(), &connect, Some(&instance.data_directory))?;
-        Ok(judged(pgproof_backup::run(repository, &mut cluster, &options, &context.talk)?))
+        let report = pgproof_backup::run(repository, &mut cluster, &options, &context.talk)?;
+        let record = evidence::of_backup(&report).with_postgres(evidence::version(cluster.facts.version_num));
+        Ok(judged(report, &record, repository, context))
     })
 }
 
@@ -54,11 +58,19 @@ fn remote(args: &BackupArgs, config: &Config, context: &Context) -> anyhow::Resu
     };
     let options = options(args, &config.backup);
     each(context, "backup", opened, Failure::CountsWhereRequired, |_, repository| {
-        Ok(judged(pgproof_backup::run_remote(repository, &connect, &options, &context.talk)?))
+        let report = pgproof_backup::run_remote(repository, &connect, &options, &context.talk)?;
+        let record = evidence::of_backup(&report);
+        Ok(judged(report, &record, repository, context))
     })
 }
 
-fn judged(report: BackupReport) -> (BackupReport, Exit) {
+fn judged(
+    report: BackupReport,
+    record: &Record,
+    repository: &Repository,
+    context: &Context,
+) -> (BackupReport, Exit) {
+    evidence::keep(context, repository, report.system_identifier.into(), record);
     let exit = if report.is_reassuring() { Exit::Done } else { Exit::BadAnswer };
     (report, exit)
 }

@@ -7,8 +7,8 @@ use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::init::create_second;
 use crate::printer::{Align, Page, Report, Table, show_time};
-use crate::repository;
 use crate::second::{Named, choose, open_both};
+use crate::{evidence, repository};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pgproof_pg::SystemIdentifier;
@@ -18,6 +18,7 @@ use pgproof_repo::transfer::{
 };
 use pgproof_repo::{BackupId, Repository};
 use serde::Serialize;
+use std::time::Instant;
 
 /// What was copied, or would be.
 #[derive(Debug, Serialize)]
@@ -50,7 +51,12 @@ pub(crate) fn copy(args: &CopyArgs, context: &Context) -> anyhow::Result<Exit> {
         let exit = if plans.iter().any(CopyPlan::leaves_some) { Exit::BadAnswer } else { Exit::Done };
         (Lineages::Planned(plans), exit)
     } else {
+        let began = Instant::now();
         let report = transfer::copy(&source, &target, &options, &context.talk)?;
+        for lineage in report.lineages.iter().filter(|lineage| !lineage.backups.is_empty()) {
+            let record = evidence::of_copy(lineage, &from, began.elapsed());
+            evidence::keep(context, &target, evidence::whose(lineage.system, lineage.content), &record);
+        }
         context.talk.clear();
         let exit = if report.is_complete() { Exit::Done } else { Exit::BadAnswer };
         let CopyReport { lineages } = report;

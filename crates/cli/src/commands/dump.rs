@@ -6,9 +6,10 @@ use crate::args::high::Context;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::printer::{Align, Page, Report, Table};
-use crate::{instance, repository};
+use crate::{evidence, instance, repository};
 use pgproof_base::{Bytes, human_duration};
 use pgproof_dump::{DumpOptions, DumpReport, Source, selection};
+use pgproof_repo::Lineage;
 use pgproof_repo::manifest::summary::DumpedGlobals;
 use pgproof_server::ConnectOptions;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ pub(crate) fn dump(args: &DumpArgs, context: &Context) -> anyhow::Result<Exit> {
         temp: temp(args.temp.as_deref(), context),
     };
     let report = pgproof_dump::run(&repository, &mut source, &options, &context.talk)?;
+    let lineage = Lineage::dumps(source.facts.system_identifier);
+    evidence::keep(context, &repository, lineage, &evidence::of_dump(&report));
     context.talk.clear();
     context.printer.report("dump", &report)?;
     Ok(Exit::Done)

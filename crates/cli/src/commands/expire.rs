@@ -8,7 +8,7 @@ use crate::config::{RepositoryConfig, RetentionConfig, parse_duration};
 use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::printer::{Page, Report, show_time};
-use crate::repository;
+use crate::{evidence, repository};
 use jiff::SignedDuration;
 use pgproof_base::{Bytes, Progress as _};
 use pgproof_repo::Repository;
@@ -17,6 +17,7 @@ use pgproof_repo::expire::{ExpireOptions, ExpirePlan, ExpireReport, plan_expire,
 use pgproof_repo::retention::{KeepReason, RemoveReason, RetentionPolicy};
 use pgproof_store::StoreConfig;
 use serde::Serialize;
+use std::time::Instant;
 
 /// What was removed, or would be.
 #[derive(Debug, Serialize)]
@@ -81,7 +82,13 @@ fn expire_in(
         lineages.push(if args.dry_run {
             LineageExpired::Planned(Box::new(plan_expire(catalog, options, superseded)))
         } else {
+            let began = Instant::now();
             let report = run_expire(repository, catalog.lineage, options, superseded, &context.talk)?;
+            // A lineage of which nothing stays must not begin anew with a ledger.
+            if !report.plan.drops_lineage {
+                let record = evidence::of_expire(&report, began.elapsed());
+                evidence::keep(context, repository, catalog.lineage, &record);
+            }
             LineageExpired::Done(Box::new(report))
         });
     }

@@ -14,15 +14,16 @@ use jiff::Timestamp;
 use pgproof_base::{Bytes, human_duration};
 use pgproof_repo::walset::Target;
 use pgproof_restore::extract::{
-    Destination, ExtractError, ExtractOptions, ExtractPlan, ExtractReport, TableName, Wanted, discard,
-    extract, of_this_process, prepare_extract,
+    Destination, ExtractError, ExtractOptions, ExtractPlan, ExtractReport, PURPOSE, TableName, Wanted,
+    extract, prepare_extract,
 };
+use pgproof_restore::private::{discard, of_this_process};
 use pgproof_restore::{
     Edge, GapRule, RecoveryTarget, Request, TargetAction, TimelineChoice, default_workers,
 };
 use pgproof_server::Owner;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -53,7 +54,7 @@ pub(crate) fn extract_table(args: &ExtractArgs, context: &Context) -> anyhow::Re
         context.printer.report("extract", &ExtractOutcome::Planned(Box::new(prepared.plan)))?;
         return Ok(Exit::Done);
     }
-    clear_when_interrupted(of_this_process(&options.scratch))?;
+    clear_when_interrupted(of_this_process(&options.scratch, &PURPOSE))?;
     let report = extract(&repository, &options, &prepared, &context.talk)?;
     context.talk.clear();
     context.printer.report("extract", &ExtractOutcome::Done(Box::new(report)))?;
@@ -61,7 +62,7 @@ pub(crate) fn extract_table(args: &ExtractArgs, context: &Context) -> anyhow::Re
 }
 
 /// No server runs as root: where neither a data directory nor a repository says whose it is, it is whom packages made for the purpose.
-fn become_server_owner(config: &Config) -> anyhow::Result<()> {
+pub(super) fn become_server_owner(config: &Config) -> anyhow::Result<()> {
     account::become_repository_owner(config)?;
     if !Owner::current().is_root() {
         return Ok(());
@@ -75,7 +76,7 @@ fn become_server_owner(config: &Config) -> anyhow::Result<()> {
 
 /// The first interrupt stops the private server and removes its directory, whatever is going on; the second ends at once, and then the next
 /// run removes it.
-fn clear_when_interrupted(place: PathBuf) -> anyhow::Result<()> {
+pub(super) fn clear_when_interrupted(place: PathBuf) -> anyhow::Result<()> {
     let stop = super::receive::stop_on_signals()?;
     thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {
@@ -92,28 +93,33 @@ fn options(args: &ExtractArgs, context: &Context, config: &Config) -> anyhow::Re
     let table =
         TableName::parse(&args.table).map_err(|why| ExtractError::Name { text: args.table.clone(), why })?;
     let program = crate::program::own_path()?;
-    let owner = Owner::current().name();
-    let mut roles: Vec<String> = config.instance.user.iter().cloned().chain(owner).collect();
-    roles.push("postgres".to_owned());
-    roles.dedup();
     Ok(ExtractOptions {
         table,
         database: args.from_database.clone(),
         wanted: wanted(args, context, config)?,
         request: request(args, context)?,
         system: args.system.as_deref().map(parse_system).transpose()?,
-        scratch: scratch(args, context)?,
+        scratch: scratch(args.scratch.as_deref(), context)?,
         commands: commands_of(&program, &args.repository, None, context, config)?,
-        roles,
+        roles: superusers(config),
         workers: config.backup.processes.unwrap_or_else(default_workers),
     })
 }
 
+/// Roles that may be superuser of a restored server.
+pub(super) fn superusers(config: &Config) -> Vec<String> {
+    let owner = Owner::current().name();
+    let mut roles: Vec<String> = config.instance.user.iter().cloned().chain(owner).collect();
+    roles.push("postgres".to_owned());
+    roles.dedup();
+    roles
+}
+
 /// Where there is room for a database: `/tmp` is often kept in memory.
-fn scratch(args: &ExtractArgs, context: &Context) -> anyhow::Result<PathBuf> {
+pub(super) fn scratch(typed: Option<&Path>, context: &Context) -> anyhow::Result<PathBuf> {
     let variable = context.surroundings.environment.get("TMPDIR").filter(|value| !value.is_empty());
     let default = || PathBuf::from(variable.map_or("/var/tmp", String::as_str));
-    let directory = args.scratch.as_deref().map_or_else(default, |path| context.absolute(path));
+    let directory = typed.map_or_else(default, |path| context.absolute(path));
     // Its real name: the path of a socket below it has to be short.
     std::fs::canonicalize(&directory)
         .with_context(|| format!("could not use {} for the private server", directory.display()))

@@ -6,22 +6,26 @@ mod check;
 mod completions;
 mod config;
 mod copy;
+mod drill;
 mod dump;
 mod dumps;
 mod each;
 mod expire;
 mod extract;
 mod fence;
+mod heartbeat;
 mod init;
 mod key;
 mod list;
 mod load;
+mod objectives;
 mod pin;
 mod receive;
 mod repair;
 mod resident;
 mod restore;
 mod restore_text;
+mod sandbox;
 mod show;
 mod start;
 mod status;
@@ -32,6 +36,8 @@ use crate::args::high::Context;
 use crate::args::key::KeyCommand as Key;
 use crate::args::low::{ConfigCommand, LowArgs, LowCommand};
 use crate::exit::Exit;
+
+pub(crate) use sandbox::repository_of as repository_of_sandbox;
 
 /// The command's name, as JSON documents carry it.
 pub(crate) fn name(command: &LowCommand) -> &'static str {
@@ -48,10 +54,14 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Archive(Archive::Prefetch(_)) => "archive prefetch",
         LowCommand::Restore(_) => "restore",
         LowCommand::Extract(_) => "extract",
+        LowCommand::Sandbox(command) => sandbox::name(command),
+        LowCommand::Drill(_) => "drill",
+        LowCommand::Heartbeat(_) => "heartbeat",
         LowCommand::Dump(_) => "dump",
         LowCommand::Load(_) => "load",
         LowCommand::List(_) => "list",
         LowCommand::Show(_) => "show",
+        LowCommand::Status(_) => "status",
         LowCommand::Verify(_) => "verify",
         LowCommand::Expire(_) => "expire",
         LowCommand::Copy(_) => "copy",
@@ -86,10 +96,14 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Archive(Archive::Prefetch(args)) => archive::archive_prefetch(args, context),
         LowCommand::Restore(args) => restore::restore(args, context),
         LowCommand::Extract(args) => extract::extract_table(args, context),
+        LowCommand::Sandbox(command) => sandbox::sandbox(command, context),
+        LowCommand::Drill(args) => drill::drill(args, context),
+        LowCommand::Heartbeat(args) => heartbeat::heartbeat(args, context),
         LowCommand::Dump(args) => dump::dump(args, context),
         LowCommand::Load(args) => load::load(args, context),
         LowCommand::List(_) => list::list(context),
         LowCommand::Show(args) => show::show(args, context),
+        LowCommand::Status(_) => objectives::status(context),
         LowCommand::Verify(args) => verify::verify(args, context),
         LowCommand::Expire(args) => expire::expire(args, context),
         LowCommand::Copy(args) => copy::copy(args, context),

@@ -8,7 +8,7 @@ use crate::config::{Config, RepositoryConfig};
 use crate::exit::Exit;
 use crate::fault::{Fault, Refused};
 use crate::printer::Page;
-use crate::repository;
+use crate::{evidence, repository};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pgproof_base::Progress;
@@ -17,7 +17,7 @@ use pgproof_repo::Repository;
 use pgproof_repo::walset::Target;
 use pgproof_restore::{
     Archiving, Commands, Edge, GapRule, Onto, Prepared, RecoveryTarget, Request, RestoreOptions,
-    TablespaceMapping, TargetAction, TimelineChoice, ZoneOrigin, default_workers, parse_time, prepare,
+    TablespaceMapping, TargetAction, TimelineChoice, ZoneOrigin, default_workers, parse_time, prepare_with,
 };
 use pgproof_server::Owner;
 use pgproof_store::StoreConfig;
@@ -58,7 +58,8 @@ pub(crate) enum RestoreOutcome {
 pub(crate) fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let mut options = options(args, context, &config)?;
-    let found = open_and_prepare(&config, args, &mut options)?;
+    let spool = args.spool.as_deref().map(|path| context.absolute(path));
+    let found = open_and_prepare(&config, args, spool.as_deref(), &mut options)?;
     for passed in &found.passed_over {
         context.talk.note(&format!("warning: {}", passed.describe()));
     }
@@ -80,6 +81,8 @@ pub(crate) fn restore(args: &RestoreArgs, context: &Context) -> anyhow::Result<E
     if args.start {
         done.recovery = Some(super::start::start(args, &done, context)?);
     }
+    let system = done.plan.system.into();
+    evidence::keep(context, &found.repository, system, &evidence::of_restore(&done));
     context.talk.clear();
     let is_damaged = done.recovery.as_ref().is_some_and(|recovery| !recovery.invalid_pages.is_empty());
     context.printer.report("restore", &report(RestoreOutcome::Done(Box::new(done)), found))?;
@@ -106,7 +109,12 @@ impl PassedOver {
 
 /// The first repository that can bring the target back. Those that cannot be opened are left out of the recovery, as the operator is
 /// told: it could not end as long as one that may have the next segment gives no answer.
-fn choose(config: &Config, args: &RestoreArgs, options: &RestoreOptions) -> anyhow::Result<Source> {
+fn choose(
+    config: &Config,
+    args: &RestoreArgs,
+    spool: Option<&Path>,
+    options: &RestoreOptions,
+) -> anyhow::Result<Source> {
     let mut passed_over = Vec::new();
     let mut opened = Vec::new();
     let mut first = None;
@@ -126,7 +134,7 @@ fn choose(config: &Config, args: &RestoreArgs, options: &RestoreOptions) -> anyh
         options.commands.restore += &archive_command::without_flag(&away.name);
     }
     for (one, repository) in opened.into_iter().filter(|(one, _)| is_meant(config, &one.name)) {
-        match prepare_from(&repository, args, &options) {
+        match prepare_from(&repository, args, spool, &options) {
             Ok(prepared) => return Ok(Source { name: one.name, repository, prepared, passed_over }),
             Err(error) => {
                 let shown = Fault::new(&error);
@@ -154,6 +162,7 @@ fn is_meant(config: &Config, name: &str) -> bool {
 fn prepare_from(
     repository: &Repository,
     args: &RestoreArgs,
+    spool: Option<&Path>,
     options: &RestoreOptions,
 ) -> anyhow::Result<Prepared> {
     let mut options = options.clone();
@@ -161,7 +170,7 @@ fn prepare_from(
         Some(named) => Some(backup_id(repository, named)?),
         None => None,
     };
-    Ok(prepare(repository, &options, Timestamp::now())?)
+    Ok(prepare_with(repository, spool, &options, Timestamp::now())?)
 }
 
 /// Plans, and where that was done as root for a repository in a directory, plans again as the future owner of the files.
@@ -171,28 +180,30 @@ fn prepare_from(
 fn open_and_prepare(
     config: &Config,
     args: &RestoreArgs,
+    spool: Option<&Path>,
     options: &mut RestoreOptions,
 ) -> anyhow::Result<Source> {
     let owner = options.owner.take();
     let is_directory = |one: &RepositoryConfig| matches!(one.store, StoreConfig::Directory(_));
     let in_directory = config.repositories()?.iter().any(is_directory);
     if let (Some(owner), true) = (owner, in_directory) {
-        prepare_places(config, args, options, owner)?;
+        prepare_places(config, args, spool, options, owner)?;
         account::become_owner(owner)?;
     } else {
         options.owner = owner;
     }
-    choose(config, args, options)
+    choose(config, args, spool, options)
 }
 
 /// Makes the directories that only root can make, for the owner, once a plan says that the restore will be done.
 fn prepare_places(
     config: &Config,
     args: &RestoreArgs,
+    spool: Option<&Path>,
     options: &RestoreOptions,
     owner: Owner,
 ) -> anyhow::Result<()> {
-    let planned = choose(config, args, options)?.prepared;
+    let planned = choose(config, args, spool, options)?.prepared;
     let tablespaces = planned.plan.tablespaces.iter().map(|tablespace| &tablespace.directory);
     for directory in std::iter::once(&options.directory).chain(tablespaces) {
         account::create_dir_for(directory, owner, 0o700)?;

@@ -6,7 +6,8 @@ use crate::args::low::VerifyArgs;
 use crate::config::parse_duration;
 use crate::exit::Exit;
 use crate::printer::{Page, Report, render_findings};
-use crate::repository;
+use crate::repairs::Others;
+use crate::{evidence, repository};
 use pgproof_base::{Severity, human_duration};
 use pgproof_repo::Content;
 use pgproof_repo::verify::{Hurts, VerifyFinding, VerifyOptions, VerifyReport, verify as run};
@@ -18,7 +19,8 @@ const FILES_SHOWN: usize = 10;
 pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
     let (config, opened) = repository::open_configured(context)?;
     let since = args.skip_within.as_deref().map(|text| parse_duration("--skip-within", text)).transpose()?;
-    each(context, "verify", opened, Failure::Counts, |_, repository| {
+    let mut others = Others::new(&config);
+    each(context, "verify", opened, Failure::Counts, |one, repository| {
         let defaults = VerifyOptions::default();
         let lineage =
             args.system.as_deref().map(|named| repository::lineage(repository, Some(named))).transpose()?;
@@ -28,7 +30,11 @@ pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exi
             lineage: lineage.map(|lineage| lineage.system()),
             ..defaults
         };
-        let report = run(repository, &options, &context.talk)?;
+        let mut report = run(repository, &options, &context.talk)?;
+        others.name_repairs(&one.config.name, &mut report);
+        for (lineage, record) in evidence::of_verify(&report) {
+            evidence::keep(context, repository, lineage, &record);
+        }
         let exit = if report.is_clean() { Exit::Done } else { Exit::BadAnswer };
         Ok((report, exit))
     })

@@ -20,11 +20,22 @@ pub(crate) enum Section {
     Archive,
     /// `[retention]`
     Retention,
+    /// `[objectives]`
+    Objectives,
+    /// `[drill]`
+    Drill,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Instance, Self::Repository, Self::Backup, Self::Archive, Self::Retention];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Instance,
+        Self::Repository,
+        Self::Backup,
+        Self::Archive,
+        Self::Retention,
+        Self::Objectives,
+        Self::Drill,
+    ];
 
     /// The table's name in the file.
     pub(crate) fn name(self) -> &'static str {
@@ -34,6 +45,8 @@ impl Section {
             Self::Backup => "backup",
             Self::Archive => "archive",
             Self::Retention => "retention",
+            Self::Objectives => "objectives",
+            Self::Drill => "drill",
         }
     }
 
@@ -52,6 +65,11 @@ impl Section {
                  backup is always kept. Without any `keep_` setting, nothing expires. A table `[repository.NAME.retention]` says otherwise \
                  for one repository, setting by setting."
             }
+            Self::Objectives => {
+                "What is promised. `pgproof status` compares it with what was measured, and exits with 1 when an objective is broken or nothing \
+                 proves it. What is not set is not judged. See docs/manual/status.md."
+            }
+            Self::Drill => "How `pgproof drill` works. See docs/manual/drill.md.",
         }
     }
 }
@@ -640,6 +658,114 @@ pub(crate) static KEYS: &[Key] = &[
         variable: None,
         example: "\"1h\"",
         doc: "How long a backup stays marked before what only it needs is removed, by the store's clock. It lets a restore that began a moment ago say that it needs it.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "rpo",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"5min\"",
+        doc: "How much of what was committed may be lost: the time that the archive may lag behind. archive_timeout of the server must be shorter.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "rto",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"1h\"",
+        doc: "How long a recovery to the end of the archive may take, replay included.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "restore_rto",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"1h\"",
+        doc: "How long restoring all files may take, before replay.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "backup_max_age",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"26h\"",
+        doc: "How old the newest good backup may be.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "verify_every",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"7d\"",
+        doc: "How old the newest `pgproof verify` that found nothing wrong may be.",
+    },
+    Key {
+        section: Section::Objectives,
+        name: "drill_every",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example: "\"7d\"",
+        doc: "How old the newest rehearsed recovery with a good answer may be.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "scratch",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("TMPDIR, else /var/tmp"),
+        variable: None,
+        example: "\"/srv/drills\"",
+        doc: "Directory in which drills recover. It needs room for the whole cluster and a path short enough for a socket.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "check_time",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Value("10min"),
+        variable: None,
+        example: "\"1h\"",
+        doc: "How long each check may take that could read the whole cluster: amcheck, row counts, sequences. What is not reached is said.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "ignore",
+        kind: Kind::Text,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"public.staging_*, shop.queue\"",
+        doc: "Relations, separated by commas, that may be empty, and sequences that may be behind. `*` stands for any letters.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "assertions",
+        kind: Kind::Path,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"/etc/pgproof/assertions\"",
+        doc: "Directory with one query in each file that ends with .sql. It holds when it gives no row, or one row whose only column is true. A first line `-- database: NAME` says where it runs.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "command",
+        kind: Kind::Command,
+        otherwise: Otherwise::Found("none"),
+        variable: None,
+        example: "\"/usr/local/bin/check-shop\"",
+        doc: "Program that is run with `PG*` set so that it reaches the recovered server. It passes when it exits with 0.",
+    },
+    Key {
+        section: Section::Drill,
+        name: "command_time",
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Value("10min"),
+        variable: None,
+        example: "\"10min\"",
+        doc: "How long the program, and each assertion, may take.",
     },
 ];
 

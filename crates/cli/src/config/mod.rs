@@ -23,6 +23,6 @@ pub(crate) use error::ConfigError;
 pub(crate) use find::{Places, SYSTEM_FILE};
 pub(crate) use read::is_name;
 pub(crate) use settings::{
-    BackupConfig, BackupFrom, Config, InstanceConfig, RepositoryConfig, RetentionConfig,
+    BackupConfig, BackupFrom, Config, InstanceConfig, ObjectivesConfig, RepositoryConfig, RetentionConfig,
 };
 pub(crate) use value::parse_duration;

@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) instance: InstanceConfig,
     pub(crate) backup: BackupConfig,
     pub(crate) archive: ArchiveConfig,
+    pub(crate) objectives: ObjectivesConfig,
+    pub(crate) drill: DrillConfig,
 }
 
 /// `[instance]`
@@ -96,6 +98,17 @@ pub(crate) struct ArchiveConfig {
     pub(crate) read_ahead: usize,
 }
 
+/// `[drill]`
+#[derive(Debug, Clone)]
+pub(crate) struct DrillConfig {
+    pub(crate) scratch: Option<PathBuf>,
+    pub(crate) check_time: Duration,
+    pub(crate) ignore: Option<String>,
+    pub(crate) assertions: Option<PathBuf>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) command_time: Duration,
+}
+
 /// `[retention]` and `[repository.NAME.retention]`
 #[derive(Debug, Clone)]
 pub(crate) struct RetentionConfig {
@@ -107,6 +120,17 @@ pub(crate) struct RetentionConfig {
     pub(crate) keep_monthly: Option<u32>,
     pub(crate) keep_yearly: Option<u32>,
     pub(crate) sweep_after: Duration,
+}
+
+/// `[objectives]`
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ObjectivesConfig {
+    pub(crate) rpo: Option<Duration>,
+    pub(crate) rto: Option<Duration>,
+    pub(crate) restore_rto: Option<Duration>,
+    pub(crate) backup_max_age: Option<Duration>,
+    pub(crate) verify_every: Option<Duration>,
+    pub(crate) drill_every: Option<Duration>,
 }
 
 impl Config {
@@ -153,6 +177,8 @@ impl Config {
             instance: instance(&settings)?,
             backup: backup(&settings)?,
             archive: archive(&settings)?,
+            objectives: objectives(&settings)?,
+            drill: drill(&settings)?,
             file: path,
             searched,
             settings,
@@ -419,6 +445,31 @@ fn archive(settings: &Settings) -> Result<ArchiveConfig, ConfigError> {
         compression: fixed(settings, Section::Archive, "compression")?,
         push_ahead: number(settings, Section::Archive, "push_ahead")?.unwrap_or(0),
         read_ahead: number(settings, Section::Archive, "read_ahead")?.unwrap_or(0),
+    })
+}
+
+fn objectives(settings: &Settings) -> Result<ObjectivesConfig, ConfigError> {
+    let get = |name| settings.get(Section::Objectives, None, name);
+    Ok(ObjectivesConfig {
+        rpo: get("rpo")?,
+        rto: get("rto")?,
+        restore_rto: get("restore_rto")?,
+        backup_max_age: get("backup_max_age")?,
+        verify_every: get("verify_every")?,
+        drill_every: get("drill_every")?,
+    })
+}
+
+fn drill(settings: &Settings) -> Result<DrillConfig, ConfigError> {
+    let section = Section::Drill;
+    let command = settings.get(section, None, "command")?;
+    Ok(DrillConfig {
+        scratch: settings.get(section, None, "scratch")?,
+        check_time: fixed(settings, section, "check_time")?,
+        ignore: settings.get(section, None, "ignore")?,
+        assertions: settings.get(section, None, "assertions")?,
+        command: command.map(|CommandWords(words)| words),
+        command_time: fixed(settings, section, "command_time")?,
     })
 }
 

@@ -377,7 +377,7 @@ fn id(report: &Value) -> &str {
 }
 
 /// The program with all client programs in its path: installations for tests have them for some versions only.
-fn command(scene: &Scene, arguments: &[&str]) -> Command {
+pub(crate) fn command(scene: &Scene, arguments: &[&str]) -> Command {
     let mut command = scene.command(arguments);
     let clients =
         [MajorVersion::V17, MajorVersion::V18].map(|version| Server::of(version).map(|server| server.bin()));

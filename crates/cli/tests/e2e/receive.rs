@@ -6,7 +6,7 @@ use crate::scene::Scene;
 use crate::several::{object, offsite, with_offsite};
 use anyhow::{Context, Result, ensure};
 use pgproof_server::find;
-use pgproof_testkit::{Postgres, Seed, free_port, wait};
+use pgproof_testkit::{Postgres, Seed, wait};
 use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
@@ -55,15 +55,7 @@ impl Receiver {
 
     /// Restores from repository and spool, and gives the server that runs then.
     pub(crate) fn restored(&self, scene: &Scene, name: &str) -> Result<Postgres> {
-        let place = scene.new_place(name);
-        let (into, port) = (place.display().to_string(), free_port()?);
-        let port_text = port.to_string();
-        let target = ["restore", "--pgdata", &into, "--spool", &self.spool, "--start", "--port", &port_text];
-        let ran = scene.pgproof(&target)?;
-        // From here on the started server ends with this test, whatever becomes of it.
-        let restored = scene.server.copy_started_at(&place, port)?;
-        ran.succeeded()?;
-        Ok(restored)
+        scene.restored(name, &["--spool", &self.spool])
     }
 
     pub(crate) fn kill(&mut self) -> Result<()> {
@@ -221,5 +213,40 @@ fn received_wal_leaves_the_spool_when_every_required_repository_holds_it() -> Re
         .with_context(|| fs::read_to_string(&receiver.log).unwrap_or_default())?;
     ensure!(object(&offsite(&scene), &name)?.is_some());
     ensure!(receiver.signal(Signal::TERM)?.success());
+    Ok(())
+}
+
+#[test]
+fn a_target_that_only_the_spool_holds_is_reached_with_it_and_refused_without() -> Result<()> {
+    let scene = Scene::initialised()?;
+    let server = &scene.server;
+    server.sql("CREATE TABLE t (a int)")?;
+    scene.pgproof(&["backup"])?.succeeded()?;
+    let spool = server.dir("spool")?.display().to_string();
+    let mut receiver = Receiver::start(&scene, &spool)?;
+    receiver.make_synchronous(&scene)?;
+    server.sql("INSERT INTO t VALUES (1)")?;
+    let time = server.value("SELECT clock_timestamp()::text")?;
+    server.sql("SELECT pg_create_restore_point('spooled')")?;
+    // Acknowledged, so the spool has all before it; the segment is not complete, so the repository has nothing of it.
+    server.sql("INSERT INTO t VALUES (2)")?;
+    receiver.kill()?;
+    for (at, target) in [["--time", &time], ["--name", "spooled"]].iter().enumerate() {
+        let place = scene.new_place(&format!("restored-{at}"));
+        let (into, port) = (place.display().to_string(), free_port()?);
+        let what = [&["restore", "--pgdata", &into], &target[..]].concat();
+        let refused = scene.pgproof(&what)?;
+        ensure!(
+            refused.code == 3 && refused.stderr.contains("cannot be reached on timeline 1"),
+            "{}",
+            refused.stderr
+        );
+        let port_text = port.to_string();
+        let ran =
+            scene.pgproof(&[&what[..], &["--spool", &spool, "--start", "--port", &port_text]].concat())?;
+        let restored = server.copy_started_at(&place, port)?;
+        ran.succeeded()?;
+        assert_eq!(restored.value("SELECT string_agg(a::text, ' ') FROM t")?, "1", "{target:?}");
+    }
     Ok(())
 }

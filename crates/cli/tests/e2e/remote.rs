@@ -55,17 +55,6 @@ fn number(report: &Value, field: &str) -> Result<u64> {
     report[field].as_u64().with_context(|| format!("{field} is a number"))
 }
 
-/// Rolls back what the load left prepared, and prepares one transaction more. 17 and 18 lose a prepared transaction whose state file a checkpoint
-/// wrote while it was copied: recovery finds the file to be of the future, looks for it under a name of another epoch, and takes the record
-/// in WAL for a second one ("could not recover two-phase state file"). No kind of base backup is spared that.
-fn decide_prepared(server: &Postgres) -> Result<()> {
-    for row in server.query("SELECT gid FROM pg_prepared_xacts")? {
-        let gid = row.first().cloned().flatten().context("a prepared transaction has a name")?;
-        server.each(&[&format!("ROLLBACK PREPARED '{gid}'")])?;
-    }
-    server.each(&["BEGIN", "CREATE TABLE prepared_last (a int)", "PREPARE TRANSACTION 'last'"])
-}
-
 fn what_a_server_sends_comes_back(version: MajorVersion) -> Result<()> {
     let scene = scene(version)?;
     let full = good_backup(&scene)?;
@@ -83,7 +72,6 @@ fn what_a_server_sends_comes_back(version: MajorVersion) -> Result<()> {
     }
     let busy = while_busy(&scene, || good_backup(&scene))?;
     assert_eq!(busy["bad_pages"], serde_json::json!([]));
-    decide_prepared(&scene.server)?;
     comes_back_from(&scene, name(&busy)?)?;
     // What lies here is compared with what was sent, and then WAL is trusted.
     let local = scene.pgproof(&["backup", "--json"])?.succeeded()?.json()?["report"].take();

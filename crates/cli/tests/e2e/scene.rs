@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use pgproof_pg::MajorVersion;
-use pgproof_testkit::{Builder, Pgproof, Postgres};
+use pgproof_testkit::{Builder, Pgproof, Postgres, free_port};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -83,6 +83,27 @@ impl Scene {
             stdout: self.filtered(&String::from_utf8_lossy(&stdout)),
             stderr: self.filtered(&String::from_utf8_lossy(&stderr)),
         })
+    }
+
+    /// Restores into a new place, and gives the server that was started there. It ends with the test, whatever becomes of the restore.
+    pub(crate) fn restored(&self, name: &str, more: &[&str]) -> Result<Postgres> {
+        let (place, port) = (self.new_place(name), free_port()?);
+        let (into, port_text) = (place.display().to_string(), port.to_string());
+        let arguments = ["restore", "--pgdata", &into, "--start", "--port", &port_text];
+        let ran = self.pgproof(&[&arguments[..], more].concat())?;
+        let restored = self.server.copy_started_at(&place, port)?;
+        ran.succeeded().context("restore")?;
+        Ok(restored)
+    }
+
+    /// A restored server holds what this one does, to the last commit.
+    pub(crate) fn comes_back(&self, name: &str, more: &[&str]) -> Result<()> {
+        self.server.sql(&format!("CREATE TABLE \"last of {name}\" AS SELECT 1 AS a"))?;
+        self.server.archive_everything()?;
+        let before = self.server.table_sums()?;
+        let restored = self.restored(name, more)?;
+        ensure!(restored.table_sums()? == before, "the restored server holds something else");
+        Ok(())
     }
 
     /// What differs from run to run, replaced by names.

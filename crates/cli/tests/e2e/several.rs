@@ -214,9 +214,50 @@ fn a_repository_that_may_lag_holds_nobody_up_and_what_it_lacks_is_named() -> Res
     let finding = &of(&status, "offsite")?["report"]["findings"][0];
     assert_eq!((&finding["code"], &finding["severity"]), (&"archive-gap".into(), &"warning".into()));
     let remedy = finding["remedies"][0]["command"].as_str().unwrap_or_default();
-    assert!(remedy.ends_with("repair --repository offsite"), "{remedy}");
+    assert!(remedy.ends_with("repair --repository offsite --from main"), "{remedy}");
 
     a_file_comes_from_whoever_has_it(&scene, &both, &lacking)
+}
+
+#[test]
+fn what_is_wrong_in_one_is_healed_by_the_command_that_is_named() -> Result<()> {
+    let scene = with_offsite()?;
+    not_required(&scene)?;
+    // What no backup needs is not brought back.
+    scene.pgproof(&["backup"])?.succeeded()?;
+    let away = scene.new_place("away");
+    fs::rename(offsite(&scene), &away)?;
+    let lacking = segment(&scene)?;
+    scene.server.archive_everything()?;
+    fs::rename(&away, offsite(&scene))?;
+    segment(&scene)?;
+    scene.server.archive_everything()?;
+    let status = scene.pgproof(&["archive", "status", "--json"])?.json()?;
+    run_remedy(&scene, &of(&status, "offsite")?["report"]["findings"][0], " --from main")?;
+    ensure!(holds(&offsite(&scene), &lacking)?, "{lacking} was not copied");
+    scene.pgproof(&["archive", "status"])?.succeeded()?;
+
+    let hurt = object(&scene.repository(), &lacking)?.context("main has it")?;
+    let mut bytes = fs::read(&hurt)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&hurt, bytes)?;
+    let verified = scene.pgproof(&["verify", "--json"])?;
+    assert_eq!(verified.code, 1, "{}", verified.stderr);
+    let verified = verified.json()?;
+    let finding = &of(&verified, "main")?["report"]["lineages"][0]["findings"][0];
+    assert_eq!(finding["code"], "verify-wal-damaged", "{finding}");
+    run_remedy(&scene, finding, "pgproof repair --repository main --from offsite")?;
+    scene.pgproof(&["verify"])?.succeeded().map(drop)
+}
+
+/// Does what the first remedy of a finding says, which ends with these words.
+fn run_remedy(scene: &Scene, finding: &Value, ends: &str) -> Result<()> {
+    let remedy = finding["remedies"][0]["command"].as_str().unwrap_or_default();
+    ensure!(remedy.ends_with(ends), "{remedy}: {finding:#}");
+    let (_, arguments) = remedy.split_once(" repair ").context("a repair")?;
+    let arguments: Vec<&str> = std::iter::once("repair").chain(arguments.split(' ')).collect();
+    scene.pgproof(&arguments)?.succeeded().map(drop)
 }
 
 /// `both` is in both repositories, `only_main` in the first one.
@@ -256,6 +297,27 @@ fn a_file_comes_from_whoever_has_it(scene: &Scene, both: &str, only_main: &[Stri
     assert_eq!(get(&only_main[2], &[])?.code, 126, "who is away may have it");
     assert_eq!(get(both, &[])?.code, 0);
     Ok(fs::rename(&away, scene.repository())?)
+}
+
+#[test]
+fn a_key_from_elsewhere_opens_the_repository_that_is_named_for_replay_too() -> Result<()> {
+    let scene = with_offsite()?;
+    let server = &scene.server;
+    scene.pgproof(&["backup"])?.succeeded()?;
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")?;
+    server.archive_everything()?;
+    let moved = scene.new_place("moved.key").display().to_string();
+    fs::rename(scene.config().with_file_name("offsite.key"), &moved)?;
+    fs::rename(scene.repository(), scene.new_place("gone"))?;
+    let (place, port) = (scene.new_place("restored"), free_port()?);
+    let (into, port_text) = (place.display().to_string(), port.to_string());
+    let what = ["restore", "--repository", "offsite", "--pgdata", &into, "--start", "--port", &port_text];
+    assert_eq!(scene.pgproof(&what)?.code, 3, "the configured key is gone");
+    let ran = scene.pgproof(&[&what[..], &["--key-file", &moved]].concat())?;
+    let restored = server.copy_started_at(&place, port)?;
+    ran.succeeded()?;
+    assert_eq!(restored.value("SELECT count(*) FROM t")?, "1000");
+    Ok(())
 }
 
 #[test]

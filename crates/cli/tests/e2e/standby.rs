@@ -12,13 +12,13 @@ use std::thread;
 use std::time::Duration;
 
 /// A primary that archives, and its standby, which does not.
-struct Pair {
-    scene: Scene,
-    standby: Postgres,
+pub(crate) struct Pair {
+    pub(crate) scene: Scene,
+    pub(crate) standby: Postgres,
 }
 
 impl Pair {
-    fn new(version: MajorVersion) -> Result<Self> {
+    pub(crate) fn new(version: MajorVersion) -> Result<Self> {
         let builder = Postgres::builder(version).setting("fsync", "on").setting("max_wal_size", "2GB");
         let scene = Scene::initialised_from(builder.tablespace("spare"))?;
         scene.server.load_pgbench(2)?;
@@ -42,14 +42,14 @@ impl Pair {
     }
 
     /// Waits until the standby has replayed a checkpoint of now.
-    fn catch_up(&self) -> Result<()> {
+    pub(crate) fn catch_up(&self) -> Result<()> {
         self.scene.server.checkpoint()?;
         let goal = self.scene.server.lsn()?;
         wait::until_true("the standby to catch up", || Ok(self.standby.lsn()? >= goal))
     }
 
     /// `pgproof` on the standby's host: only what is different there is set.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.scene.command(arguments);
         command
             .env("PGPROOF_INSTANCE_PGDATA", self.standby.pgdata())

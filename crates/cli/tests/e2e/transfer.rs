@@ -2,8 +2,8 @@
 
 use crate::scene::{Ran, Scene};
 use anyhow::{Context, Result, ensure};
+use pgproof_testkit::Seed;
 use pgproof_testkit::postgres::TableSum;
-use pgproof_testkit::{Seed, free_port};
 use rand::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -58,12 +58,7 @@ impl Two {
     }
 
     fn restores(&self, from: &[&str], name: &str) -> Result<()> {
-        let (place, port) = (self.scene.new_place(name), free_port()?);
-        let (into, port_text) = (place.display().to_string(), port.to_string());
-        let arguments = [&["restore", "--pgdata", &into, "--start", "--port", &port_text], from].concat();
-        let ran = self.scene.pgproof(&arguments)?;
-        let restored = self.scene.server.copy_started_at(&place, port)?;
-        ran.succeeded()?;
+        let restored = self.scene.restored(name, from)?;
         ensure!(restored.table_sums()? == self.sums, "the restored server holds something else");
         Ok(())
     }

@@ -42,6 +42,8 @@ pub struct ExpireReport {
     pub segments: u64,
     /// Bytes freed.
     pub bytes: Bytes,
+    /// Objects of the ledger that only repeated others, removed.
+    pub ledger_objects: u64,
     /// Leftovers of killed writers removed.
     pub leftovers: u64,
 }
@@ -70,6 +72,7 @@ pub fn run_expire(
         packs: plan.packs.len() as u64,
         segments: plan.wal.remove.iter().map(|run| run.count()).sum(),
         bytes: plan.pack_bytes,
+        ledger_objects: 0,
         leftovers: 0,
         plan,
     };
@@ -85,6 +88,7 @@ pub fn run_expire(
     if report.plan.drops_lineage {
         drop_rest(repository, lineage)?;
     }
+    report.ledger_objects = crate::ledger::trim(repository, lineage, options)?;
     let clean = repository.store().clean(LEFTOVERS_AFTER);
     report.leftovers = clean.map_err(Error::store("clean up after killed writers"))?;
     Ok(report)

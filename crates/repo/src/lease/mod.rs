@@ -15,6 +15,7 @@ mod record;
 mod writer;
 
 pub use holder::Holder;
+pub(crate) use holder::host_name;
 pub use reader::{ReaderClaim, ReaderLease, ReaderRecord};
 pub use record::{ExpiredMark, Outcome, PinRecord, WalNeeded, WriterRecord};
 pub(crate) use writer::Ground;

@@ -294,6 +294,10 @@ pub struct TableEstimate {
     pub rows: Option<u64>,
     /// `relpages`.
     pub pages: u64,
+    /// Live rows as the statistics count them (`n_live_tup`), where these have seen anything of the table since they were reset. They
+    /// know tables that were never analysed, and ones that were emptied since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_rows: Option<u64>,
 }
 
 /// What was read, checked and stored.

@@ -1,6 +1,6 @@
 //! What a copy did, and what it left and why.
 
-use crate::layout::BackupId;
+use crate::layout::{BackupId, Content};
 use pgproof_base::Bytes;
 use pgproof_pg::SystemIdentifier;
 use serde::Serialize;
@@ -46,6 +46,8 @@ pub struct Problem {
 pub struct LineageCopy {
     /// The lineage.
     pub system: SystemIdentifier,
+    /// Whether it holds backups of the cluster or dumps.
+    pub content: Content,
     /// The chosen backups, oldest first.
     pub backups: Vec<CopiedBackup>,
     /// Segments copied.
@@ -56,6 +58,8 @@ pub struct LineageCopy {
     pub segments_present: u64,
     /// History files copied.
     pub histories: u64,
+    /// Objects of the ledger copied.
+    pub ledger_objects: u64,
     /// The writer epoch that the target took over from the source, where it did.
     pub epoch: Option<u64>,
     /// WAL that could not be copied.

@@ -172,7 +172,8 @@ impl Copying<'_> {
         }
         self.segments(&self.wal)?;
         let epoch = self.epoch()?;
-        Ok(self.report(plan, backups, epoch))
+        let ledger_objects = crate::ledger::copy(self.source, self.target, self.lineage)?;
+        Ok(LineageCopy { ledger_objects, ..self.report(plan, backups, epoch) })
     }
 
     /// Timeline histories go first: without them the target would take a timeline's WAL for another cluster's.
@@ -414,11 +415,13 @@ impl Copying<'_> {
     fn report(&self, plan: &CopyPlan, backups: Vec<CopiedBackup>, epoch: Option<u64>) -> LineageCopy {
         let mut report = LineageCopy {
             system: plan.system,
+            content: self.lineage.content(),
             backups,
             segments: 0,
             segment_bytes: Bytes(0),
             segments_present: 0,
             histories: 0,
+            ledger_objects: 0,
             epoch,
             problems: Vec::new(),
         };

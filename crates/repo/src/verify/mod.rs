@@ -2,7 +2,7 @@
 //!
 //! Promises to find every changed bit, every cut and every missing object that a backup or recovery window depends on, and to name the
 //! backups, files and windows that each one hurts. Every frame is authenticated and every content compared with its identity; every entry of
-//! every manifest is resolved against the packs as they are; every segment is summarised anew. Memory is bounded by the number of threads and by
+//! every manifest is resolved against the packs as they are; every segment is summarised anew; every entry of the ledger is hashed and linked again. Memory is bounded by the number of threads and by
 //! some ten bytes for each extent of the repository.
 //!
 //! What was read recently can be skipped ([`VerifyOptions::since`]); its names, sizes and references are checked all the same. A run
@@ -11,6 +11,7 @@
 //! [`run`] performs it, [`object`](self) modules check one object each; [`manifests`](self) finds out what damage hurts.
 
 mod hurts;
+mod ledger;
 mod manifests;
 mod object;
 mod report;

@@ -104,6 +104,7 @@ impl<'a> Verification<'a> {
         let judged = wal::judge(&self.catalog, &self.windows, &self.known);
         lock(&self.findings).extend(judged);
         self.strays();
+        self.ledger()?;
         self.finish()
     }
 
@@ -392,6 +393,12 @@ impl<'a> Verification<'a> {
                 .with(Remedy::safe("Remove what nothing refers to", "pgproof expire"));
             self.find(finding, &self.lineage.backup(first.backup).pack(first.number), Hurts::default());
         }
+    }
+
+    fn ledger(&self) -> Result<()> {
+        let ledger = crate::ledger::verify(self.repository, self.lineage, self.options.threads)?;
+        lock(&self.findings).extend(ledger.flaws.into_iter().map(super::ledger::finding));
+        Ok(())
     }
 
     fn finish(self) -> Result<LineageReport> {

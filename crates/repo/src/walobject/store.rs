@@ -11,7 +11,7 @@ use crate::framing::HEADER_BYTES;
 use crate::layout::Lineage;
 use crate::parallel::lock;
 use crate::repository::Repository;
-use crate::seal::{IdentityHasher, Salt, Sealer, Section};
+use crate::seal::{IdentityHasher, Salt, Sealer, Section, TAG_BYTES};
 use crate::{ContentId, Error, Result};
 use pgproof_pg::{ArchiveName, WalSegmentSize};
 use pgproof_store::{ObjectMeta, ObjectPath, PutMode, StoreError};
@@ -61,6 +61,9 @@ pub struct PushSource<'a> {
     /// Bytes of a segment of this cluster.
     pub segment_size: WalSegmentSize,
 }
+
+/// Read, hashed and summarised before the next ones are, so that they stay in the core's own cache meanwhile: a chunk as a whole would not.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// Chunks whose frames are held in memory at once: 64 MB at most, every segment of the usual sizes.
 const BATCH_CHUNKS: usize = 64;
@@ -232,23 +235,11 @@ impl<'a> Intake<'a> {
             .collect())
     }
 
-    /// Hashing and summarising happen here, while the bytes are in the cache.
     fn read_chunks(&mut self, chunks: Range<usize>, send: SyncSender<Chunk>, work: &Work<'_>) -> Result<()> {
         let mut encoder = work.encoder()?;
         for number in chunks {
             let mut chunk = work.idle_buffer();
-            (&mut self.file)
-                .take(CHUNK_BYTES as u64)
-                .read_to_end(&mut chunk)
-                .map_err(read_error(self.source))?;
-            self.read_bytes += chunk.len() as u64;
-            if chunk.len() < CHUNK_BYTES {
-                return Err(self.wrong_length());
-            }
-            self.hasher.update(&chunk);
-            if let Some(summarizer) = &mut self.summarizer {
-                summarizer.push(&chunk);
-            }
+            self.read_chunk(&mut chunk)?;
             match send.try_send((number, chunk)) {
                 Ok(()) => {}
                 Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) => {
@@ -258,6 +249,22 @@ impl<'a> Intake<'a> {
         }
         drop(send);
         work.compress_waiting(&mut encoder)
+    }
+
+    /// Reads one chunk, which is full: segments are whole megabytes.
+    fn read_chunk(&mut self, chunk: &mut [u8]) -> Result<()> {
+        for piece in chunk.chunks_mut(PIECE_BYTES) {
+            let read = fill(&mut self.file, piece).map_err(read_error(self.source))?;
+            self.read_bytes += read as u64;
+            if read < piece.len() {
+                return Err(self.wrong_length());
+            }
+            self.hasher.update(piece);
+            if let Some(summarizer) = &mut self.summarizer {
+                summarizer.push(piece);
+            }
+        }
+        Ok(())
     }
 
     /// Length, identity and summary, once everything was read.
@@ -281,6 +288,20 @@ impl<'a> Intake<'a> {
     }
 }
 
+/// Reads until the buffer is full or the file ends. (`read_to_end` begins with small reads, each time anew.)
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
 fn read_error(source: PushSource<'_>) -> impl FnOnce(io::Error) -> Error {
     move |error| Error::File { operation: "read", path: source.path.display().to_string(), source: error }
 }
@@ -297,19 +318,23 @@ struct Work<'a> {
     codec: Codec,
 }
 
+/// What a thread compresses with.
+struct FrameEncoder {
+    encoder: Encoder,
+    scratch: Vec<u8>,
+}
+
 impl Work<'_> {
-    fn encoder(&self) -> Result<Encoder> {
-        Encoder::new(self.codec)
+    fn encoder(&self) -> Result<FrameEncoder> {
+        Ok(FrameEncoder { encoder: Encoder::new(self.codec)?, scratch: Vec::new() })
     }
 
     fn idle_buffer(&self) -> Vec<u8> {
-        let mut buffer = lock(&self.idle).pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES));
-        buffer.clear();
-        buffer
+        lock(&self.idle).pop().unwrap_or_else(|| vec![0; CHUNK_BYTES])
     }
 
     /// Takes chunks until none come any more.
-    fn compress_waiting(&self, encoder: &mut Encoder) -> Result<()> {
+    fn compress_waiting(&self, encoder: &mut FrameEncoder) -> Result<()> {
         loop {
             let next = lock(&self.receive).recv();
             let Ok(chunk) = next else { return Ok(()) };
@@ -317,10 +342,13 @@ impl Work<'_> {
         }
     }
 
-    fn compress(&self, encoder: &mut Encoder, (number, chunk): Chunk) -> Result<()> {
-        let mut frame = Vec::new();
-        encoder.encode(&chunk, &mut frame)?;
+    fn compress(&self, encoder: &mut FrameEncoder, (number, chunk): Chunk) -> Result<()> {
+        // Room for the worst case is made once; what is kept until all are there is as long as it is.
+        encoder.scratch.clear();
+        encoder.encoder.encode(&chunk, &mut encoder.scratch)?;
         lock(&self.idle).push(chunk);
+        let mut frame = Vec::with_capacity(encoder.scratch.len() + TAG_BYTES);
+        frame.extend_from_slice(&encoder.scratch);
         self.sealer.seal(Section::Content, number as u64, &mut frame, 0);
         if let Some(slot) = self.frames.get(number - self.first) {
             *lock(slot) = frame;

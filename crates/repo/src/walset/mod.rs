@@ -93,6 +93,14 @@ impl WalSet {
         self
     }
 
+    /// Adds complete segments, given in any order and with repetitions.
+    #[must_use]
+    pub fn with_segments(self, segments: impl IntoIterator<Item = SegmentName>) -> Self {
+        let all: Vec<SegmentName> = self.runs().flat_map(Run::segments).chain(segments).collect();
+        let Self { size, partials, histories, .. } = self;
+        Self { partials, histories, ..Self::new(size, all) }
+    }
+
     /// Bytes of one segment.
     pub fn segment_size(&self) -> WalSegmentSize {
         self.size

@@ -123,6 +123,7 @@ pub(crate) fn summary() -> BackupSummary {
                 name: "accounts".to_owned(),
                 rows: Some(1000),
                 pages: 70,
+                live_rows: None,
             }],
             truncated: false,
         }],

@@ -2,6 +2,7 @@
 
 use crate::error::RestoreError;
 use crate::extract::table::{QualifiedName, TableName};
+use crate::private::PrivateError;
 use pgproof_base::Bytes;
 use pgproof_server::ServerError;
 use std::path::PathBuf;
@@ -88,25 +89,17 @@ pub enum ExtractError {
         /// Bytes available to this user.
         available: u64,
     },
-    /// The private directory's path is too long for a socket in it.
-    #[error("{} is too long a path for the socket of a server", path.display())]
-    PathTooLong {
-        /// The socket that would be.
-        path: PathBuf,
-    },
     /// No `pg_dump` that can read the restored server.
     #[error("found no pg_dump of PostgreSQL {version} or later")]
     NoPrograms {
         /// Major version of the backup.
         version: String,
     },
-    /// None of the roles tried is a superuser of the restored server.
-    #[error("none of the roles {} is a superuser of the restored server", roles.join(", "))]
-    NoSuperuser {
-        /// The roles tried.
-        roles: Vec<String>,
-        /// What the server said last.
-        source: Option<Box<ServerError>>,
+    /// There is no private server.
+    #[error("could not bring the database back")]
+    Private {
+        /// Why not.
+        source: Box<PrivateError>,
     },
     /// Restoring or recovering failed.
     #[error("could not bring the database back")]
@@ -173,6 +166,13 @@ impl ExtractError {
         move |source| Self::Server { operation, source: Box::new(source) }
     }
 
+    pub(crate) fn private(source: PrivateError) -> Self {
+        match source {
+            PrivateError::Recovery { source } => Self::Restore { source },
+            source => Self::Private { source: Box::new(source) },
+        }
+    }
+
     /// The stable code of this kind of error.
     pub fn code(&self) -> &'static str {
         match self {
@@ -185,9 +185,8 @@ impl ExtractError {
             Self::NoSchema { .. } => "extract-no-schema",
             Self::Standby { .. } => "extract-standby",
             Self::NoSpace { .. } => "extract-no-space",
-            Self::PathTooLong { .. } => "extract-path-too-long",
             Self::NoPrograms { .. } => "extract-no-programs",
-            Self::NoSuperuser { .. } => "extract-no-superuser",
+            Self::Private { source } => source.code(),
             Self::Restore { source } => source.code(),
             Self::Damaged { .. } => "extract-damaged",
             Self::Server { .. } => "extract-server",
@@ -215,11 +214,10 @@ impl ExtractError {
             Self::NoSchema { .. } => "create it first, or name another one with --schema".into(),
             Self::Standby { .. } => "name the primary with --into".into(),
             Self::NoSpace { .. } => "write to a larger file system".into(),
-            Self::PathTooLong { .. } => "name a directory with a shorter path with --scratch".into(),
             Self::NoPrograms { version } => {
                 format!("install the client programs of PostgreSQL {version}, such as the package postgresql-client-{version}")
             }
-            Self::NoSuperuser { .. } => "set user in [instance] to a superuser of that server".into(),
+            Self::Private { source } => return source.hint(),
             Self::Restore { source } => return source.hint(),
             Self::Damaged { .. } => {
                 "try another backup with --backup, and `pgproof verify`; is full_page_writes off on the origin?".into()

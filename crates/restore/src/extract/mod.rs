@@ -1,21 +1,19 @@
 //! Brings one table of an instant back, as a dump or into a live server under another name.
 //!
 //! PostgreSQL can only recover a whole cluster, so that is done, as small as it gets: the table's database alone ([`crate::databases`]) in a
-//! private directory (`scratch.rs`), recovered by a private server (`private.rs`), from which `pg_dump` reads the table
+//! private directory, recovered by a private server (both [`crate::private`]), from which `pg_dump` reads the table
 //! (`transfer.rs`). What goes into a live server is renamed before it leaves the private one (`isolate.rs`): the live server runs
 //! one transaction that creates and fills new objects, and nothing that is there is touched.
 
 mod error;
 mod isolate;
-mod private;
+mod programs;
 mod report;
-mod scratch;
 mod table;
 mod transfer;
 
 pub use error::ExtractError;
 pub use report::{Destination, ExtractPlan, ExtractReport};
-pub use scratch::{discard, of_this_process};
 pub use table::{QualifiedName, TableName};
 pub use transfer::Format;
 
@@ -25,6 +23,7 @@ use crate::directory::observe_place;
 use crate::error::RestoreError;
 use crate::observe::{Prepared, prepare};
 use crate::options::{Archiving, Commands, Onto, RestoreOptions, TablespaceMapping};
+use crate::private::{self, Private, PrivateOptions, Purpose, Scratch};
 use crate::report::Report;
 use isolate::Isolated;
 use jiff::Timestamp;
@@ -32,11 +31,16 @@ use pgproof_base::{Progress, Stage, human_duration};
 use pgproof_pg::{MajorVersion, SystemIdentifier};
 use pgproof_repo::{BackupSummary, Repository};
 use pgproof_server::{ConnectOptions, Session, find};
-use private::{Private, Who};
-use scratch::Scratch;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use transfer::Target;
+use transfer::{Recovered, Target};
+
+/// Whose private directories these are.
+pub const PURPOSE: Purpose = Purpose {
+    prefix: "pgproof-extract-",
+    command: "pgproof extract",
+    content: "a restored database and the server that\nrecovers it, from which one table is copied",
+};
 
 /// Where the table is to go.
 #[derive(Debug, Clone)]
@@ -111,7 +115,7 @@ fn restore_failed(source: RestoreError) -> ExtractError {
 }
 
 fn restore_options(options: &ExtractOptions) -> RestoreOptions {
-    let place = of_this_process(&options.scratch);
+    let place = private::of_this_process(&options.scratch, &PURPOSE);
     RestoreOptions {
         request: options.request.clone(),
         system: options.system,
@@ -192,29 +196,40 @@ pub fn extract(
     progress: &dyn Progress,
 ) -> Result<ExtractReport, ExtractError> {
     let began = Instant::now();
-    let mut notes = scratch::sweep(&options.scratch);
+    let mut notes = private::sweep(&options.scratch, &PURPOSE);
     let summary = prepared.prepared.manifest.summary();
     let version = MajorVersion::from_server_version_num(summary.server_version)
         .map_err(|_| ExtractError::NoPrograms { version: (summary.server_version / 10_000).to_string() })?;
     // Looked for before the work; those of the restored server itself are known after it.
-    private::find_programs(version, None).or_else(|error| beside_a_server(version).ok_or(error))?;
-    let scratch = Scratch::create(&options.scratch)?;
+    programs::find_programs(version, None).or_else(|error| beside_a_server(version).ok_or(error))?;
+    let scratch = Scratch::create(&options.scratch, &PURPOSE).map_err(ExtractError::private)?;
     progress.note(&format!("restoring database {} into {}", options.database, scratch.path().display()));
     let restored = crate::run::run(repository, &prepared.prepared, progress).map_err(restore_failed)?;
     progress.note(&format!("recovering to {}", prepared.plan.restore.target));
     let beside = find::at(&scratch.data()).ok().and_then(|instance| instance.programs);
-    let programs = private::find_programs(version, beside.as_deref())?;
-    let who = Who { database: oid_of(summary, &options.database), roles: &options.roles };
-    let private = private::run(&restored.plan, summary, &scratch, &who, programs, progress)?;
+    let programs = programs::find_programs(version, beside.as_deref())?;
+    let how = PrivateOptions { roles: &options.roles, settings: &[] };
+    let private =
+        private::run(&restored.plan, summary, &scratch, &how, progress).map_err(ExtractError::private)?;
     refuse_damage(options, &private)?;
+    let source = source(&private, oid_of(summary, &options.database), programs)?;
     let copying = Instant::now();
-    let copied = copy(options, prepared, &private, progress)?;
+    let copied = copy(options, prepared, &source, progress)?;
     let copy_s = copying.elapsed().as_secs_f64();
     notes.extend(copied.notes.iter().cloned());
     let report = report(options, &restored, &private, copied, notes);
     // Its removal is part of the work, and its time too.
     drop(scratch);
     Ok(ExtractReport { copy_s, total_s: began.elapsed().as_secs_f64(), ..report })
+}
+
+/// The recovered database, by the name that it has at the instant.
+fn source(private: &Private, database: u32, programs: PathBuf) -> Result<Recovered, ExtractError> {
+    const LOOK: &str = "ask for the database";
+    let mut session = Session::open(&private.connect).map_err(ExtractError::server(LOOK))?;
+    let sql = "SELECT datname::text FROM pg_database WHERE oid = $1";
+    let row = session.query_one(LOOK, sql, &[&database]).map_err(ExtractError::server(LOOK))?;
+    Ok(Recovered { connect: private.connect.with_database(row.get(0)), programs })
 }
 
 /// The number of the database, which stays when it is renamed between the backup and the instant.
@@ -228,7 +243,7 @@ fn oid_of(summary: &BackupSummary, database: &str) -> u32 {
 fn beside_a_server(version: MajorVersion) -> Option<PathBuf> {
     let instances = find::find_all().instances;
     let programs = instances.into_iter().filter_map(|instance| instance.programs);
-    programs.into_iter().find_map(|folder| private::find_programs(version, Some(&folder)).ok())
+    programs.into_iter().find_map(|folder| programs::find_programs(version, Some(&folder)).ok())
 }
 
 /// What replay passed over in the database itself is missing from it.
@@ -255,11 +270,11 @@ struct Copied {
 fn copy(
     options: &ExtractOptions,
     prepared: &PreparedExtract,
-    private: &Private,
+    source: &Recovered,
     progress: &dyn Progress,
 ) -> Result<Copied, ExtractError> {
     let mut session =
-        Session::open(&private.connect).map_err(ExtractError::server("open the recovered database"))?;
+        Session::open(&source.connect).map_err(ExtractError::server("open the recovered database"))?;
     let found = find_table(&mut session, options, &prepared.plan.restore.target)?;
     let rows = count(&mut session, &found.table)?;
     let mut copied = Copied {
@@ -285,7 +300,7 @@ fn copy(
             let Isolated { tables, left_behind } =
                 isolate::isolate(&mut session, found.oid, &found.table, &wanted)?;
             drop(session);
-            copied.bytes = transfer::to_server(private, &tables, target, progress)?;
+            copied.bytes = transfer::to_server(source, &tables, target, progress)?;
             copied.left_behind = left_behind;
             compare(target, &wanted, rows)?;
             copied.destination =
@@ -296,7 +311,7 @@ fn copy(
             refuse_full(path, found.bytes)?;
             let tables = isolate::names(&mut session, &found.tree)
                 .map_err(ExtractError::server("list the partitions"))?;
-            copied.bytes = transfer::to_file(private, &tables, path, *format)?;
+            copied.bytes = transfer::to_file(source, &tables, path, *format)?;
         }
         // The target is known whenever a server is the destination.
         (Destination::Server { .. }, None) => {}

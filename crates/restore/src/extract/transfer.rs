@@ -4,7 +4,6 @@
 //! `pg_restore`, whose input comes through this process: when that is killed, the input ends short, and the transaction is never committed.
 
 use super::error::ExtractError;
-use super::private::Private;
 use super::table::QualifiedName;
 use pgproof_base::Progress;
 use pgproof_server::ConnectOptions;
@@ -52,14 +51,14 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// Writes a dump; returns its length.
 pub(crate) fn to_file(
-    private: &Private,
+    source: &Recovered,
     tables: &[QualifiedName],
     path: &Path,
     format: Format,
 ) -> Result<u64, ExtractError> {
     let unfinished = Unfinished::create(path)?;
     let stdout = unfinished.file.try_clone().map_err(ExtractError::file("use", &unfinished.path))?;
-    let mut command = pg_dump(private, tables);
+    let mut command = pg_dump(source, tables);
     command.arg(format.flag()).stdout(stdout);
     let dump = Running::start("pg_dump", command)?;
     dump.finish()?;
@@ -110,15 +109,15 @@ impl Drop for Unfinished {
 
 /// Copies into the live server; returns the bytes that went through.
 pub(crate) fn to_server(
-    private: &Private,
+    source: &Recovered,
     tables: &[QualifiedName],
     target: &Target,
     progress: &dyn Progress,
 ) -> Result<u64, ExtractError> {
-    let mut dump = pg_dump(private, tables);
+    let mut dump = pg_dump(source, tables);
     // Nothing between the two is slow enough to be worth compressing.
     dump.args(ALONE).args([Format::Custom.flag(), "--compress=0"]).stdout(Stdio::piped());
-    let mut restore = Command::new(private.programs.join("pg_restore"));
+    let mut restore = Command::new(source.programs.join("pg_restore"));
     restore.args(ALONE).args(["--single-transaction", "--exit-on-error"]);
     restore.arg("--dbname").arg(&target.connection_string).env("PGAPPNAME", "pgproof");
     restore.stdin(Stdio::piped()).stdout(Stdio::null());
@@ -133,6 +132,15 @@ pub(crate) fn to_server(
         }
         (Err(error), _) | (_, Err(error)) => Err(error),
     }
+}
+
+/// The database that the table is read from.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// How to reach it in the private server.
+    pub(crate) connect: ConnectOptions,
+    /// Directory of `pg_dump` and `pg_restore`.
+    pub(crate) programs: PathBuf,
 }
 
 /// How `pg_restore` and a session reach the live server.
@@ -163,9 +171,9 @@ fn pass_on(from: &mut Running, to: &mut Running, progress: &dyn Progress) -> Res
     }
 }
 
-fn pg_dump(private: &Private, tables: &[QualifiedName]) -> Command {
-    let mut command = Command::new(private.programs.join("pg_dump"));
-    let connect = &private.connect;
+fn pg_dump(source: &Recovered, tables: &[QualifiedName]) -> Command {
+    let mut command = Command::new(source.programs.join("pg_dump"));
+    let connect = &source.connect;
     // Whatever the environment says of servers is of another one.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
         command.env_remove(name);

@@ -123,6 +123,12 @@ pub fn find_all() -> Found {
     found
 }
 
+/// The directory of the server programs of a version, for a data directory that nothing is known of yet.
+#[must_use]
+pub fn programs_of(version: MajorVersion) -> Option<PathBuf> {
+    programs::find(version, None, &CommandLine::default())
+}
+
 /// Looks at the instance in a data directory, running or not.
 ///
 /// # Errors

@@ -261,6 +261,8 @@ impl Disk {
     /// The power fails: what was not synced is lost, or left to chance. What has no name any more is gone.
     pub(super) fn cut(&mut self, survivors: Survivors) {
         let mut chance = match survivors {
+            // It still is in the system's memory, and may be lost by the next cut.
+            Survivors::Everything => return,
             Survivors::OnlySynced => None,
             Survivors::Random(seed) => Some(StdRng::seed_from_u64(seed)),
         };
@@ -379,6 +381,16 @@ mod tests {
         disk.sync_dir(ROOT).unwrap();
         disk.cut(Survivors::OnlySynced);
         assert_eq!(disk.file(id).unwrap().now, b"");
+    }
+
+    #[test]
+    fn what_a_killed_program_did_is_there_until_the_power_is_cut() {
+        let mut disk = Disk::new(dir());
+        disk.create(ROOT, "file", file()).unwrap();
+        disk.cut(Survivors::Everything);
+        assert_eq!(names(&disk, ROOT), ["file"]);
+        disk.cut(Survivors::OnlySynced);
+        assert!(names(&disk, ROOT).is_empty());
     }
 
     #[test]

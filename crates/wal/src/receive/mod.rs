@@ -9,7 +9,10 @@ pub(crate) mod deliver;
 mod handover;
 mod place;
 mod plan;
+#[cfg(test)]
+mod powercut;
 mod stream;
+mod sync;
 
 pub use plan::Begin;
 
@@ -29,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use sync::Syncs;
 
 /// What is received, and where it goes.
 #[derive(Debug, Clone)]
@@ -126,10 +130,21 @@ pub fn receive(
     stop: &AtomicBool,
     tell: &(dyn Fn(ReceiveEvent<'_>) + Sync),
 ) -> Result<ReceiveReport, WalError> {
+    receive_with(repositories, connect, request, stop, tell, Syncs::default())
+}
+
+fn receive_with(
+    repositories: &[NamedRepository],
+    connect: &ConnectOptions,
+    request: &ReceiveRequest,
+    stop: &AtomicBool,
+    tell: &(dyn Fn(ReceiveEvent<'_>) + Sync),
+    syncs: Syncs,
+) -> Result<ReceiveReport, WalError> {
     let mut source = Source::open(connect, request)?;
     let (system, size) = (source.system, source.size);
     let spool_error = |source| WalError::Spool { operation: "use", path: request.spool.clone(), source };
-    let place = Place::take(&request.spool, system, size).map_err(spool_error)?;
+    let place = Place::take(&request.spool, system, size, syncs).map_err(spool_error)?;
     let place = place.ok_or_else(|| WalError::SpoolTaken { path: request.spool.clone() })?;
     let epochs = Arc::new(Epochs::observe(Lineage::new(system), repositories)?);
     let rests = Rests::default();

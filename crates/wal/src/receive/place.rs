@@ -1,12 +1,12 @@
 //! Where received WAL lies until the repository holds it: one directory a cluster, on a disk that is synced before anything is
 //! acknowledged.
 //!
-//! Names are those of `pg_receivewal` (`src/bin/pg_basebackup/receivelog.c`), so what lies here can also be used by hand: complete segments
-//! under their names, the one being received as `<segment>.partial`, as long as a segment and zero where nothing was received yet. Unlike
-//! the spool of `archive get` it outlives boots: it may hold the only copy of a commit.
+//! What the names in it mean is told by [`pgproof_repo::received`], because a restore reads them too. Unlike the spool of `archive get` it
+//! outlives boots: it may hold the only copy of a commit.
 
+use super::sync::{SyncPoint, Syncs};
 use pgproof_pg::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalSegmentSize};
-use std::collections::BTreeSet;
+use pgproof_repo::received::{self, Holdings, PARTIAL};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -14,19 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const LOCK: &str = "lock";
-const PARTIAL: &str = ".partial";
 const TEMPORARY: &str = ".tmp";
-
-/// What lies in a place.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Holdings {
-    /// Segments that are complete and durable.
-    pub complete: BTreeSet<SegmentName>,
-    /// Segments of which a beginning is there.
-    pub partial: BTreeSet<SegmentName>,
-    /// Timelines whose history file is there.
-    pub histories: BTreeSet<TimelineId>,
-}
 
 /// The place of one cluster, held by this process.
 #[derive(Debug)]
@@ -35,6 +23,7 @@ pub(crate) struct Place {
     size: WalSegmentSize,
     /// How many spares were made: each has a name of its own.
     spares: AtomicU64,
+    syncs: Syncs,
     _lock: File,
 }
 
@@ -43,66 +32,6 @@ pub(crate) struct Place {
 pub(crate) struct Spare {
     file: File,
     path: PathBuf,
-}
-
-/// What lies in the place of a cluster, whoever fills it; nothing where there is none.
-///
-/// # Errors
-/// What the system says.
-pub(crate) fn holdings(spool: &Path, system: SystemIdentifier, size: WalSegmentSize) -> io::Result<Holdings> {
-    look(&folder(spool, system), size)
-}
-
-/// The file of a complete segment.
-pub(crate) fn complete_path(
-    spool: &Path,
-    system: SystemIdentifier,
-    name: SegmentName,
-    size: WalSegmentSize,
-) -> PathBuf {
-    folder(spool, system).join(name.file_name(size))
-}
-
-/// The file of a segment of which a beginning is there.
-pub(crate) fn partial_path(
-    spool: &Path,
-    system: SystemIdentifier,
-    name: SegmentName,
-    size: WalSegmentSize,
-) -> PathBuf {
-    folder(spool, system).join(format!("{}{PARTIAL}", name.file_name(size)))
-}
-
-/// The history file of a timeline.
-pub(crate) fn history_path(spool: &Path, system: SystemIdentifier, timeline: TimelineId) -> PathBuf {
-    folder(spool, system).join(timeline.history_file_name())
-}
-
-fn folder(spool: &Path, system: SystemIdentifier) -> PathBuf {
-    spool.join(system.to_string())
-}
-
-fn look(folder: &Path, size: WalSegmentSize) -> io::Result<Holdings> {
-    let mut holdings = Holdings::default();
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(holdings),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if let Ok(segment) = SegmentName::parse(name, size) {
-            holdings.complete.insert(segment);
-        } else if let Some(Ok(segment)) =
-            name.strip_suffix(PARTIAL).map(|stem| SegmentName::parse(stem, size))
-        {
-            holdings.partial.insert(segment);
-        } else if let Ok(pgproof_pg::ArchiveName::History(timeline)) = pgproof_pg::ArchiveName::parse(name) {
-            holdings.histories.insert(timeline);
-        }
-    }
-    Ok(holdings)
 }
 
 impl Place {
@@ -114,13 +43,15 @@ impl Place {
         spool: &Path,
         system: SystemIdentifier,
         size: WalSegmentSize,
+        syncs: Syncs,
     ) -> io::Result<Option<Self>> {
-        let folder = folder(spool, system);
+        let folder = received::folder(spool, system);
         if !folder.is_dir() {
             // Not its parents: a disk that is not mounted must not be taken for one.
             fs::create_dir(&folder)?;
-            sync_directory(spool)?;
         }
+        // Also when it is there: whoever made it may have been killed before this, and WAL in it is acknowledged from now on.
+        syncs.directory(SyncPoint::PlaceName, spool)?;
         let lock = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -133,7 +64,10 @@ impl Place {
                 fs::remove_file(path)?;
             }
         }
-        Ok(Some(Self { folder, size, spares: AtomicU64::new(0), _lock: lock }))
+        // The names in it decide where receiving goes on. One that a killed receiver gave last may be in memory only; what is received
+        // under it or behind it would be acknowledged, and lost with it.
+        syncs.directory(SyncPoint::HeldNames, &folder)?;
+        Ok(Some(Self { folder, size, spares: AtomicU64::new(0), syncs, _lock: lock }))
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -141,7 +75,7 @@ impl Place {
     }
 
     pub(crate) fn holdings(&self) -> io::Result<Holdings> {
-        look(&self.folder, self.size)
+        Holdings::look(&self.folder, self.size)
     }
 
     pub(crate) fn path(&self, name: SegmentName) -> PathBuf {
@@ -165,9 +99,9 @@ impl Place {
         let temporary = self.folder.join(format!("{}{TEMPORARY}", timeline.history_file_name()));
         let mut file = File::create(&temporary)?;
         file.write_all(content)?;
-        file.sync_all()?;
+        self.syncs.file(SyncPoint::HistoryData, &file)?;
         fs::rename(&temporary, &path)?;
-        sync_directory(&self.folder)
+        self.syncs.directory(SyncPoint::HistoryName, &self.folder)
     }
 
     /// Makes a segment of zeroes that some [`Self::open`] will take.
@@ -183,7 +117,7 @@ impl Place {
         for offset in (0..u64::from(self.size.bytes())).step_by(zeroes.len()) {
             file.write_all_at(&zeroes, offset)?;
         }
-        file.sync_all()?;
+        self.syncs.file(SyncPoint::SpareData, &file)?;
         Ok(Spare { file, path })
     }
 
@@ -202,12 +136,7 @@ impl Place {
         let file = match File::options().write(true).open(&path) {
             Ok(file) if file.metadata()?.len() == length => file,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {
-                let spare = spare()?;
-                fs::rename(&spare.path, &path)?;
-                sync_directory(&self.folder)?;
-                spare.file
-            }
+            _ => self.give_name(spare()?, &path)?,
         };
         Ok(OpenSegment {
             file,
@@ -215,7 +144,37 @@ impl Place {
             start: name.start(self.size),
             end: name.end(self.size),
             is_synced: true,
+            syncs: self.syncs,
         })
+    }
+
+    fn give_name(&self, spare: Spare, path: &Path) -> io::Result<File> {
+        fs::rename(&spare.path, path)?;
+        self.syncs.directory(SyncPoint::SegmentName, &self.folder)?;
+        Ok(spare.file)
+    }
+
+    /// Begins the first segment of a new timeline with what the old one's has before the switch.
+    ///
+    /// The new timeline's file comes before the old one's in a recovery, and is received from its first byte. Until that has come
+    /// to the switch again it would hide what was acknowledged of the old one.
+    ///
+    /// # Errors
+    /// What the system says, and what `spare` does.
+    pub(crate) fn inherit(
+        &self,
+        old: SegmentName,
+        name: SegmentName,
+        switch: Lsn,
+        spare: impl FnOnce() -> io::Result<Spare>,
+    ) -> io::Result<()> {
+        let length = usize::try_from(switch.bytes_since(name.start(self.size))).unwrap_or(usize::MAX);
+        let mut content = fs::read(self.partial_path(old))?;
+        content.truncate(length);
+        let spare = spare()?;
+        spare.file.write_all_at(&content, 0)?;
+        self.syncs.file(SyncPoint::InheritedData, &spare.file)?;
+        self.give_name(spare, &self.partial_path(name)).map(drop)
     }
 
     /// Gives a segment that was received to its end its own name, durably.
@@ -225,14 +184,16 @@ impl Place {
     pub(crate) fn complete(&self, mut segment: OpenSegment) -> io::Result<SegmentName> {
         segment.sync()?;
         fs::rename(self.partial_path(segment.name), self.path(segment.name))?;
-        sync_directory(&self.folder)?;
+        self.syncs.directory(SyncPoint::CompleteName, &self.folder)?;
         Ok(segment.name)
     }
 
-    /// Removes a file that the repository holds durably.
+    /// Removes a file that the repository holds durably. It must not come back after files behind it are gone: the next receiver would
+    /// begin behind it, with WAL that was acknowledged long ago and that the server has removed.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         debug_assert!(path.starts_with(&self.folder));
-        fs::remove_file(path)
+        fs::remove_file(path)?;
+        self.syncs.directory(SyncPoint::RemovedName, &self.folder)
     }
 }
 
@@ -244,6 +205,7 @@ pub(crate) struct OpenSegment {
     start: Lsn,
     end: Lsn,
     is_synced: bool,
+    syncs: Syncs,
 }
 
 impl OpenSegment {
@@ -266,7 +228,7 @@ impl OpenSegment {
     /// succeeds without writing them.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if !self.is_synced {
-            self.file.sync_data()?;
+            self.syncs.file(SyncPoint::ReceivedData, &self.file)?;
             self.is_synced = true;
         }
         Ok(())
@@ -278,10 +240,6 @@ impl OpenSegment {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,8 +247,12 @@ mod tests {
 
     const SYSTEM: SystemIdentifier = SystemIdentifier(7);
 
+    fn taken(directory: &Path, system: SystemIdentifier) -> io::Result<Option<Place>> {
+        Place::take(directory, system, WalSegmentSize::new(1 << 20).unwrap(), Syncs::default())
+    }
+
     fn place(directory: &Path) -> Place {
-        Place::take(directory, SYSTEM, WalSegmentSize::new(1 << 20).unwrap()).unwrap().unwrap()
+        taken(directory, SYSTEM).unwrap().unwrap()
     }
 
     fn segment(number: u64) -> SegmentName {
@@ -328,26 +290,41 @@ mod tests {
         let holdings = place.holdings().unwrap();
         assert_eq!(holdings.complete, [segment(3)].into());
         assert!(holdings.partial.is_empty());
-        assert_eq!(holdings, super::holdings(directory.path(), SYSTEM, place.size).unwrap());
+        assert_eq!(
+            holdings,
+            Holdings::look(&received::folder(directory.path(), SYSTEM), place.size).unwrap()
+        );
         assert!(fs::read(place.path(segment(3))).unwrap().ends_with(b"ab"));
+    }
+
+    #[test]
+    fn a_new_timeline_begins_with_what_the_old_one_has_before_the_switch() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
+        let start = segment(3).start(place.size);
+        let mut open = begin(&place, 3).unwrap();
+        open.write(start, b"before").unwrap();
+        open.write(start.plus(6), b"after").unwrap();
+        let new = SegmentName { timeline: TimelineId(2), ..segment(3) };
+        place.inherit(segment(3), new, start.plus(6), || place.make_spare()).unwrap();
+        let content = fs::read(place.partial_path(new)).unwrap();
+        assert_eq!((content.len(), &content[..11]), (1 << 20, &b"before\0\0\0\0\0"[..]));
     }
 
     #[test]
     fn two_receivers_do_not_share_a_place() {
         let directory = tempfile::tempdir().unwrap();
         let held = place(directory.path());
-        let size = WalSegmentSize::DEFAULT;
-        assert!(Place::take(directory.path(), SYSTEM, size).unwrap().is_none());
-        assert!(Place::take(directory.path(), SystemIdentifier(8), size).unwrap().is_some());
+        assert!(taken(directory.path(), SYSTEM).unwrap().is_none());
+        assert!(taken(directory.path(), SystemIdentifier(8)).unwrap().is_some());
         drop(held);
-        assert!(Place::take(directory.path(), SYSTEM, size).unwrap().is_some());
+        assert!(taken(directory.path(), SYSTEM).unwrap().is_some());
     }
 
     #[test]
     fn a_place_is_not_made_where_its_disk_is_not_mounted() {
         let directory = tempfile::tempdir().unwrap();
-        let error =
-            Place::take(&directory.path().join("absent"), SYSTEM, WalSegmentSize::DEFAULT).unwrap_err();
+        let error = taken(&directory.path().join("absent"), SYSTEM).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 

@@ -1,7 +1,7 @@
 //! Where receiving begins.
 
-use super::place::Holdings;
 use pgproof_pg::{Lsn, SegmentName, TimelineId, WalSegmentSize};
+use pgproof_repo::received::Holdings;
 
 /// A position from which WAL is asked for: always the begin of a segment, so that no file begins in the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -113,11 +113,23 @@ impl<'a> Flow<'a> {
             let Some((timeline, lsn)) = next else { return Err(ended(replication.server())) };
             tell(ReceiveEvent::Timeline { timeline, begin: lsn });
             if let Some(rest) = self.segment.take() {
+                self.inherit(rest.name, timeline, lsn)?;
                 self.hand_over(Handed::Partial(rest.name));
             }
             // From the begin of the segment: the new timeline's file repeats what the old one's has before the switch.
             at = Begin { timeline, lsn: lsn.segment(self.size).start(self.size) };
         }
+    }
+
+    /// The new timeline's segment holds what the old one's has before it can be taken for the whole.
+    fn inherit(&self, old: SegmentName, timeline: TimelineId, switch: Lsn) -> Result<(), WalError> {
+        let new = SegmentName { timeline, ..old };
+        if switch.segment(self.size) != old.number || self.place.partial_path(new).exists() {
+            return Ok(());
+        }
+        self.place
+            .inherit(old, new, switch, || self.spare())
+            .map_err(|error| self.spool("begin a timeline in", error))
     }
 
     /// A file that was handed over is no longer held, but what follows it is what is wanted.

@@ -180,7 +180,7 @@ fn gap_finding(seen: &Observation, gap: &Gap) -> Finding {
                 format!("{what}; {} holds {them}", gap.held_by.join(", ")),
                 "recovery from this repository alone stops there; one that may ask all repositories goes on",
             )
-            .with(repair_remedy(seen));
+            .with(repair_remedy(seen, gap.held_by.first().map_or("", String::as_str)));
             match gap.in_pg_wal.is_empty() {
                 true => finding,
                 false => finding.with(push_remedy(seen, gap)),
@@ -212,9 +212,9 @@ fn gap_finding(seen: &Observation, gap: &Gap) -> Finding {
                 what,
                 "recovery from older backups stops there; later ones do not need it, so nothing has to be done",
             );
-            match gap.held_by.is_empty() {
-                true => finding,
-                false => finding.with(repair_remedy(seen)),
+            match gap.held_by.first() {
+                None => finding,
+                Some(holder) => finding.with(repair_remedy(seen, holder)),
             }
         }
     }
@@ -225,8 +225,12 @@ fn lacking(seen: &Observation) -> Severity {
     if seen.required { Severity::Critical } else { Severity::Warning }
 }
 
-fn repair_remedy(seen: &Observation) -> Remedy {
-    Remedy::safe("copy it from there", seen.command.call_for("repair", &seen.name))
+fn repair_remedy(seen: &Observation, holder: &str) -> Remedy {
+    Remedy::safe("copy it from there", repair_from(seen, holder))
+}
+
+fn repair_from(seen: &Observation, holder: &str) -> String {
+    format!("{} --from {holder}", seen.command.call_for("repair", &seen.name))
 }
 
 fn push_remedy(seen: &Observation, gap: &Gap) -> Remedy {
@@ -249,10 +253,9 @@ fn empty_archive(seen: &Observation) -> Finding {
         "nothing can be recovered beyond a backup",
     );
     let finding = match seen.elsewhere.iter().find(|(_, wal)| !wal.is_empty()) {
-        Some((other, _)) => finding.with(Remedy::safe(
-            format!("copy what {other} holds"),
-            seen.command.call_for("repair", &seen.name),
-        )),
+        Some((other, _)) => {
+            finding.with(Remedy::safe(format!("copy what {other} holds"), repair_from(seen, other)))
+        }
         None => finding,
     };
     finding.with(Remedy::safe("see why", seen.command.call("check")))

@@ -434,7 +434,7 @@ fn what_another_repository_holds_is_copied_from_there() {
         expect![[r#"
             0/9001000 archived to 0/9000000, lag 4096 bytes 30 s
             Critical archive-gap: 2 segments, 000000010000000000000005 to 000000010000000000000006, are not in the archive; offsite holds all of them
-                pgproof repair --repository main
+                pgproof repair --repository main --from offsite
         "#]],
     );
     check(
@@ -447,7 +447,7 @@ fn what_another_repository_holds_is_copied_from_there() {
         expect![[r#"
             0/9001000 archived to 0/6000000, lag 50335744 bytes 30 s
             Warning archive-gap: 3 segments, 000000010000000000000006 to 000000010000000000000008, are not in the archive; offsite holds all of them
-                pgproof repair --repository main
+                pgproof repair --repository main --from offsite
         "#]],
     );
     check(
@@ -458,7 +458,7 @@ fn what_another_repository_holds_is_copied_from_there() {
         expect![[r#"
             0/9001000 archived to ?, lag ? bytes ? s
             Warning archive-empty: the archive holds no WAL of system 7412345678901234567
-                pgproof repair --repository main
+                pgproof repair --repository main --from offsite
                 pgproof check
         "#]],
     );

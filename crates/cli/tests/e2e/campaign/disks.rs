@@ -1,6 +1,6 @@
 //! Disks that are full or cannot be written: the repository's, the spool's, the server's own for WAL.
 
-use super::{all_is_well, comes_back, failed, rounds};
+use super::{all_is_well, failed, rounds};
 use crate::receive::Receiver;
 use crate::scene::{Scene, safe_server};
 use anyhow::{Context, Result, ensure};
@@ -79,13 +79,7 @@ fn a_repository_that_cannot_be_written_still_gives_what_it_has() -> Result<()> {
     waits_for_a_failure(&scene)?;
     scene.pgproof(&["list"])?.succeeded()?;
     scene.pgproof(&["verify"])?.succeeded().context("a verification that can note nothing")?;
-    let into = scene.new_place("from-read-only");
-    let port = pgproof_testkit::free_port()?;
-    let arguments =
-        ["restore", "--pgdata", &into.display().to_string(), "--start", "--port", &port.to_string()];
-    let ran = scene.pgproof(&arguments)?;
-    let restored = scene.server.copy_started_at(&into, port)?;
-    ran.succeeded().context("restore")?;
+    let restored = scene.restored("from-read-only", &[])?;
     ensure!(restored.table_sums()? == before, "the restored server holds something else");
     drop(restored);
     disk.set_writable(true)?;
@@ -176,7 +170,7 @@ fn a_server_whose_wal_disk_was_full_goes_on_without_a_gap() -> Result<()> {
     server.archive_everything()?;
     let status = scene.pgproof(&["archive", "status", "--json"])?.json()?;
     assert_eq!(status["report"]["gaps"], serde_json::json!([]), "{status}");
-    comes_back(&scene, "wal-disk")
+    scene.comes_back("wal-disk-restored", &[])
 }
 
 /// Moves `pg_wal` to a small disk, as `initdb --waldir` would have put it.

@@ -1,6 +1,6 @@
 //! The campaign: everything around pgproof misbehaves, and nothing that was acknowledged is lost, or the loss is named.
 //!
-//! `make campaign` runs these and the tests of killed processes and power cuts in their long form; every run of the tests takes each
+//! `make campaign` runs these and the tests of killed processes (`kills`) and power cuts in their long form; every run of the tests takes each
 //! in a small one. `PGPROOF_CAMPAIGN` says how many times each goes round, `PGPROOF_SEED` repeats the choices of a run.
 
 mod clocks;
@@ -10,7 +10,6 @@ mod strangers;
 
 use crate::scene::{Ran, Scene};
 use anyhow::{Context, Result, ensure};
-use pgproof_testkit::free_port;
 use std::env;
 
 /// How many times each trouble is met.
@@ -35,19 +34,5 @@ fn all_is_well(scene: &Scene, round: &str) -> Result<()> {
     scene.server.archive_everything().context("the archive does not go on")?;
     scene.pgproof(&["verify"])?.succeeded().context("verify")?;
     scene.pgproof(&["backup"])?.succeeded().context("the next backup")?;
-    comes_back(scene, round)
-}
-
-/// A restored server holds what this one does.
-fn comes_back(scene: &Scene, round: &str) -> Result<()> {
-    scene.server.sql(&format!("CREATE TABLE \"last {round}\" AS SELECT 1 AS a"))?;
-    scene.server.archive_everything()?;
-    let before = scene.server.table_sums()?;
-    let (place, port) = (scene.new_place(&format!("restored-{round}")), free_port()?);
-    let (into, port_text) = (place.display().to_string(), port.to_string());
-    let ran = scene.pgproof(&["restore", "--pgdata", &into, "--start", "--port", &port_text])?;
-    let restored = scene.server.copy_started_at(&place, port)?;
-    ran.succeeded().context("restore")?;
-    ensure!(restored.table_sums()? == before, "the restored server holds something else");
-    Ok(())
+    scene.comes_back(&format!("restored-{round}"), &[])
 }

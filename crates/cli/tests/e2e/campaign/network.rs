@@ -96,7 +96,7 @@ fn what_a_lying_s3_service_forgot_is_named() -> Result<()> {
         ensure!(told, "half of what was written is gone and nobody noticed, {seed:?}\n{}", verified.stdout);
         // What is gone stays gone; what comes after it is whole.
         scene.pgproof(&["backup", "--full"])?.succeeded()?;
-        super::comes_back(&scene, &format!("forgotten-{round}"))?;
+        scene.comes_back(&format!("forgotten-{round}"), &[])?;
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! Two servers that believe to be the same, archiving into one place.
 
-use super::comes_back;
 use crate::scene::Scene;
 use anyhow::{Context, Result, ensure};
 use pgproof_testkit::{Postgres, StopMode, wait};
@@ -39,5 +38,5 @@ fn the_wal_of_a_second_server_is_refused_and_the_first_ones_is_kept() -> Result<
 
     assert_eq!(server.table_sums()?, before);
     scene.pgproof(&["verify"])?.succeeded()?;
-    comes_back(&scene, "beside-a-twin").context("the first server's WAL")
+    scene.comes_back("beside-a-twin", &[]).context("the first server's WAL")
 }

@@ -1,9 +1,9 @@
-//! The private directory of an extraction: made for one run, says what it is, and is removed whatever happens.
+//! The private directory of one run: says what it is, and is removed whatever happens.
 //!
 //! A run that is killed leaves it, with a server that may still replay in it. Each run therefore holds a lock on the file that says what
 //! the directory is, for as long as it lives; the next run stops and removes whatever is not locked.
 
-use super::error::ExtractError;
+use super::error::PrivateError;
 use pgproof_server::{Owner, StopMode, find};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -11,8 +11,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What names of these directories begin with.
-const PREFIX: &str = "pgproof-extract-";
+/// Whose private directory it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose {
+    /// What names of these directories begin with.
+    pub prefix: &'static str,
+    /// Which command makes it, as in "one run of `pgproof extract`".
+    pub command: &'static str,
+    /// What is in it, as the README says it.
+    pub content: &'static str,
+}
 
 /// The file that says what the directory is, and that is locked.
 const README: &str = "README";
@@ -25,20 +33,23 @@ const SOCKET_BYTES_MAX: usize = 107;
 
 /// A private directory. Dropping it stops the server in it and removes it.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     path: PathBuf,
     _lock: File,
 }
 
 impl Scratch {
     /// Makes a directory below `parent`.
-    pub(crate) fn create(parent: &Path) -> Result<Self, ExtractError> {
-        let path = parent.join(format!("{PREFIX}{}", std::process::id()));
+    ///
+    /// # Errors
+    /// [`PrivateError::PathTooLong`], [`PrivateError::File`].
+    pub fn create(parent: &Path, purpose: &Purpose) -> Result<Self, PrivateError> {
+        let path = of_this_process(parent, purpose);
         let socket = path.join("s/.s.PGSQL.5432");
         if socket.as_os_str().len() > SOCKET_BYTES_MAX {
-            return Err(ExtractError::PathTooLong { path: socket });
+            return Err(PrivateError::PathTooLong { path: socket });
         }
-        DirBuilder::new().mode(0o700).create(&path).map_err(ExtractError::file("create", &path))?;
+        DirBuilder::new().mode(0o700).create(&path).map_err(PrivateError::file("create", &path))?;
         // Locked before it has its name, so that nobody takes it for one that was left behind.
         let (unnamed, named) = (path.join("README.new"), path.join(README));
         let mut lock = OpenOptions::new()
@@ -46,30 +57,40 @@ impl Scratch {
             .create_new(true)
             .mode(0o600)
             .open(&unnamed)
-            .map_err(ExtractError::file("create", &unnamed))?;
+            .map_err(PrivateError::file("create", &unnamed))?;
         let locked = lock.try_lock().map_err(std::io::Error::from);
-        locked.map_err(ExtractError::file("lock", &unnamed))?;
-        lock.write_all(explanation(&path).as_bytes()).map_err(ExtractError::file("write", &unnamed))?;
-        fs::rename(&unnamed, &named).map_err(ExtractError::file("rename", &unnamed))?;
+        locked.map_err(PrivateError::file("lock", &unnamed))?;
+        lock.write_all(explanation(&path, purpose).as_bytes())
+            .map_err(PrivateError::file("write", &unnamed))?;
+        fs::rename(&unnamed, &named).map_err(PrivateError::file("rename", &unnamed))?;
         Ok(Self { path, _lock: lock })
     }
 
-    pub(crate) fn data(&self) -> PathBuf {
+    /// Where the restored data directory goes.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.path.join("data")
     }
 
-    pub(crate) fn join(&self, name: &str) -> PathBuf {
+    /// A path in it.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Makes a directory in it that only its owner enters.
-    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf, ExtractError> {
+    ///
+    /// # Errors
+    /// [`PrivateError::File`].
+    pub fn directory(&self, name: &str) -> Result<PathBuf, PrivateError> {
         let path = self.path.join(name);
-        DirBuilder::new().mode(0o700).create(&path).map_err(ExtractError::file("create", &path))?;
+        DirBuilder::new().mode(0o700).create(&path).map_err(PrivateError::file("create", &path))?;
         Ok(path)
     }
 }
@@ -83,36 +104,38 @@ impl Drop for Scratch {
 
 /// Where the private directory of this process is, or would be.
 #[must_use]
-pub fn of_this_process(parent: &Path) -> PathBuf {
-    parent.join(format!("{PREFIX}{}", std::process::id()))
+pub fn of_this_process(parent: &Path, purpose: &Purpose) -> PathBuf {
+    parent.join(format!("{}{}", purpose.prefix, std::process::id()))
 }
 
 /// Stops the server in a private directory and removes the directory.
 ///
 /// # Errors
-/// [`ExtractError::Server`] when it does not stop, [`ExtractError::File`] when something cannot be removed.
-pub fn discard(path: &Path) -> Result<(), ExtractError> {
+/// [`PrivateError::Server`] when it does not stop, [`PrivateError::File`] when something cannot be removed.
+pub fn discard(path: &Path) -> Result<(), PrivateError> {
     if let Ok(instance) = find::at(&path.join("data"))
         && let Ok(control) = instance.control()
     {
         control
             .stop(StopMode::Immediate, STOP_LIMIT)
-            .map_err(ExtractError::server("stop the private server"))?;
+            .map_err(PrivateError::server("stop the private server"))?;
     }
     match fs::remove_dir_all(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(ExtractError::file("remove", path)(source))
+            Err(PrivateError::file("remove", path)(source))
         }
         _ => Ok(()),
     }
 }
 
 /// Removes what killed runs of this account left below `parent`; says what it removed, and what it could not.
-pub(crate) fn sweep(parent: &Path) -> Vec<String> {
+#[must_use]
+pub fn sweep(parent: &Path, purpose: &Purpose) -> Vec<String> {
     let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
     let own = Owner::current();
     let is_ours = |path: &PathBuf| {
-        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|n| n.starts_with(PREFIX));
+        let name = path.file_name().and_then(|name| name.to_str());
+        let named = name.is_some_and(|name| name.starts_with(purpose.prefix));
         named && fs::symlink_metadata(path).is_ok_and(|file| file.is_dir() && file.uid() == own.uid)
     };
     let left = entries.flatten().map(|entry| entry.path()).filter(is_ours).filter(|path| is_abandoned(path));
@@ -128,12 +151,12 @@ fn is_abandoned(path: &Path) -> bool {
     File::open(path.join(README)).is_ok_and(|file| file.try_lock().is_ok())
 }
 
-fn explanation(path: &Path) -> String {
-    let place = path.display();
+fn explanation(path: &Path, purpose: &Purpose) -> String {
+    let (place, Purpose { command, content, .. }) = (path.display(), purpose);
     format!(
-        "This is the private directory of one run of `pgproof extract` (process {}): a restored database and the server that\n\
-         recovers it, from which one table is copied. It is removed when the run ends. If the run was killed, the next one\n\
-         removes it, or do it by hand:\n\n    pg_ctl stop -m immediate -D {place}/data; rm -r {place}\n",
+        "This is the private directory of one run of `{command}` (process {}): {content}.\n\
+         It is removed when the run ends. If the run was killed, the next one removes it, or do it by hand:\n\n    \
+         pg_ctl stop -m immediate -D {place}/data; rm -r {place}\n",
         std::process::id()
     )
 }
@@ -142,15 +165,18 @@ fn explanation(path: &Path) -> String {
 mod tests {
     use super::*;
 
+    const TEST: Purpose =
+        Purpose { prefix: "pgproof-test-", command: "pgproof test", content: "what a test made" };
+
     #[test]
     fn what_a_killed_run_left_is_removed_and_what_runs_is_not() {
         let parent = tempfile::tempdir().unwrap();
-        let alive = Scratch::create(parent.path()).unwrap();
-        let killed = parent.path().join("pgproof-extract-1");
+        let alive = Scratch::create(parent.path(), &TEST).unwrap();
+        let killed = parent.path().join("pgproof-test-1");
         fs::create_dir(&killed).unwrap();
         fs::write(killed.join(README), "").unwrap();
         fs::create_dir(parent.path().join("other")).unwrap();
-        let told = sweep(parent.path());
+        let told = sweep(parent.path(), &TEST);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(!killed.exists() && alive.path().exists() && parent.path().join("other").exists());
         let path = alive.path().to_owned();
@@ -162,7 +188,7 @@ mod tests {
     fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
         let parent = tempfile::tempdir().unwrap();
         let deep = parent.path().join("x".repeat(100));
-        let error = Scratch::create(&deep).unwrap_err();
-        assert!(matches!(error, ExtractError::PathTooLong { .. }), "{error}");
+        let error = Scratch::create(&deep, &TEST).unwrap_err();
+        assert!(matches!(error, PrivateError::PathTooLong { .. }), "{error}");
     }
 }

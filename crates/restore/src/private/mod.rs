@@ -1,22 +1,24 @@
-//! The private server of an extraction: nobody reaches it but this account through a socket in the private directory, and it reaches
+//! A private server on a restored directory, for extractions and drills: nobody reaches it but this account through a socket in the private directory, and it reaches
 //! nobody: no archiving, no subscriptions, no libraries that start workers of their own, no event triggers, no autovacuum.
 //!
 //! It runs on configuration made for it. Of the origin's only `postgresql.auto.conf` is read, because the recovery stands there; what
-//! could matter in it is overruled on the command line. Durability is off: what is lost with it is restored again.
+//! could matter in it is overruled on the command line. Durability is off unless asked for: what is lost with it is restored again.
 
-use super::error::ExtractError;
-use super::scratch::Scratch;
+mod error;
+mod scratch;
+
+pub use error::PrivateError;
+pub use scratch::{Purpose, Scratch, discard, of_this_process, sweep};
+
 use crate::configuration::minimal_configuration;
 use crate::plan::Plan;
 use crate::report::RecoveryReport;
 use crate::start::{StartOptions, start};
 use pgproof_base::Progress;
-use pgproof_pg::MajorVersion;
 use pgproof_repo::BackupSummary;
 use pgproof_server::{ConnectOptions, Session, TlsOptions};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long recovery may not come forward.
@@ -24,33 +26,33 @@ const STALL_LIMIT: Duration = Duration::from_secs(600);
 
 /// A private server that has recovered.
 #[derive(Debug)]
-pub(crate) struct Private {
-    /// How to reach its database.
-    pub(crate) connect: ConnectOptions,
-    /// Directory of `pg_dump` and `pg_restore`.
-    pub(crate) programs: PathBuf,
+pub struct Private {
+    /// How to reach it, as a superuser; its database is `template1`.
+    pub connect: ConnectOptions,
     /// How it came to its target.
-    pub(crate) recovery: RecoveryReport,
+    pub recovery: RecoveryReport,
 }
 
-/// The database wanted, and who may open it.
+/// How the server is to run.
 #[derive(Debug)]
-pub(crate) struct Who<'a> {
-    /// Its number; it may have another name by now.
-    pub(crate) database: u32,
-    /// Tried in turn.
-    pub(crate) roles: &'a [String],
+pub struct PrivateOptions<'a> {
+    /// Roles that may be superuser of the restored server, tried in turn.
+    pub roles: &'a [String],
+    /// Settings above those that keep it private.
+    pub settings: &'a [(&'a str, &'a str)],
 }
 
 /// Starts the server on the restored directory and waits for the target.
-pub(crate) fn run(
+///
+/// # Errors
+/// [`PrivateError`]; the server may run then, until the directory is discarded.
+pub fn run(
     plan: &Plan,
     summary: &BackupSummary,
     scratch: &Scratch,
-    who: &Who<'_>,
-    programs: PathBuf,
+    options: &PrivateOptions<'_>,
     progress: &dyn Progress,
-) -> Result<Private, ExtractError> {
+) -> Result<Private, PrivateError> {
     let sockets = scratch.directory("s")?;
     for (name, content) in [
         ("postgresql.conf", minimal_configuration(summary)),
@@ -58,26 +60,24 @@ pub(crate) fn run(
         ("pg_ident.conf", String::new()),
     ] {
         let path = scratch.join(name);
-        fs::write(&path, content).map_err(ExtractError::file("write", &path))?;
+        fs::write(&path, content).map_err(PrivateError::file("write", &path))?;
     }
     let connect = ConnectOptions {
         host: Some(sockets.display().to_string()),
         port: Some(PORT),
-        user: who.roles.first().cloned(),
+        user: options.roles.first().cloned(),
         // In every cluster.
         database: Some("template1".to_owned()),
         connection_string: None,
         tls: TlsOptions::default(),
     };
-    let options = StartOptions {
-        connect: Some(connect.clone()),
-        stall_limit: STALL_LIMIT,
-        settings: settings(summary, scratch, &sockets),
-    };
-    let recovery = start(plan, &options, progress)
-        .map_err(|source| ExtractError::Restore { source: Box::new(source) })?;
-    let connect = as_superuser(connect, who)?;
-    Ok(Private { connect, programs, recovery })
+    let mut settings = settings(summary, scratch, &sockets);
+    settings.extend(options.settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let start_options = StartOptions { connect: Some(connect.clone()), stall_limit: STALL_LIMIT, settings };
+    let recovery = start(plan, &start_options, progress)
+        .map_err(|source| PrivateError::Recovery { source: Box::new(source) })?;
+    let connect = as_superuser(connect, options.roles)?;
+    Ok(Private { connect, recovery })
 }
 
 /// Names the socket only.
@@ -135,47 +135,19 @@ const ALONE: [(&str, &str); 27] = [
 ];
 
 /// Finds out which role may do everything: the origin's configuration knows one, and nobody else here does.
-fn as_superuser(connect: ConnectOptions, who: &Who<'_>) -> Result<ConnectOptions, ExtractError> {
+fn as_superuser(connect: ConnectOptions, roles: &[String]) -> Result<ConnectOptions, PrivateError> {
     let mut last = None;
-    for role in who.roles {
+    for role in roles {
         let connect = ConnectOptions { user: Some(role.clone()), ..connect.clone() };
         let asked = Session::open(&connect).and_then(|mut session| {
-            let sql = "SELECT current_setting('is_superuser'), datname::text FROM pg_database WHERE oid = $1";
-            let row = session.query_one("ask for the database", sql, &[&who.database])?;
-            Ok((row.get::<_, String>(0) == "on").then(|| row.get::<_, String>(1)))
+            let row = session.query_one("ask for the role", "SELECT current_setting('is_superuser')", &[])?;
+            Ok(row.get::<_, String>(0) == "on")
         });
         match asked {
-            Ok(Some(database)) => return Ok(connect.with_database(&database)),
-            Ok(None) => {}
+            Ok(true) => return Ok(connect),
+            Ok(false) => {}
             Err(error) => last = Some(Box::new(error)),
         }
     }
-    Err(ExtractError::NoSuperuser { roles: who.roles.to_vec(), source: last })
-}
-
-/// The directory of a `pg_dump` and a `pg_restore` that know the version: the server's own, else the oldest later ones, whose output older
-/// servers are likeliest to take.
-pub(crate) fn find_programs(version: MajorVersion, beside: Option<&Path>) -> Result<PathBuf, ExtractError> {
-    let later = MajorVersion::ALL.into_iter().filter(|other| *other >= version);
-    let places = later.flat_map(|v| [format!("/usr/lib/postgresql/{v}/bin"), format!("/usr/pgsql-{v}/bin")]);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut candidates: Vec<PathBuf> = beside.map(Path::to_owned).into_iter().collect();
-    candidates.extend(places.map(PathBuf::from));
-    candidates.extend(std::env::split_paths(&path));
-    let knows = |folder: &PathBuf| {
-        ["pg_dump", "pg_restore"].iter().all(|name| version_of(&folder.join(name)) >= Some(version))
-    };
-    candidates
-        .into_iter()
-        .find(knows)
-        .ok_or_else(|| ExtractError::NoPrograms { version: version.to_string() })
-}
-
-/// `pg_dump --version` prints `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
-fn version_of(program: &Path) -> Option<MajorVersion> {
-    if !program.is_file() {
-        return None;
-    }
-    let output = Command::new(program).arg("--version").output().ok()?;
-    String::from_utf8_lossy(&output.stdout).split_whitespace().nth(2)?.parse().ok()
+    Err(PrivateError::NoSuperuser { roles: roles.to_vec(), source: last })
 }
