@@ -27,12 +27,20 @@ pub struct EndOfWal {
 pub fn end_of_wal(data: &Path, size: WalSegmentSize, from: Lsn) -> Result<EndOfWal, HaError> {
     let folder = data.join("pg_wal");
     let names = segments(&folder, size)?;
+    let newest_of = |number| names.iter().filter(|name| name.number == number).map(|name| name.timeline).max();
+    // The next record would be the first of a segment that was never begun.
+    if from.offset_in_segment(size) == 0
+        && newest_of(from.segment(size)).is_none()
+        && let Some(timeline) = newest_of(from.previous_segment(size))
+    {
+        return Ok(EndOfWal { timeline, lsn: from });
+    }
     let mut reader = WalReader::new(size, from, Lsn::MAX);
     let mut number = from.segment(size);
     let mut timeline = None;
     let mut last = from;
     loop {
-        let newest = names.iter().filter(|name| name.number == number).map(|name| name.timeline).max();
+        let newest = newest_of(number);
         let Some(found) = newest.filter(|&found| timeline.is_none_or(|before| found >= before)) else {
             break;
         };
