@@ -30,4 +30,4 @@ pub use state::{
     Reign, Revision, STATE_FORMAT, Standing, Strictness, SwitchoverRequest,
 };
 pub use term::{Moment, NodeName, NodeNameError, StandbyName, Term};
-pub use timers::Timers;
+pub use timers::{Budget, RoundTrips, Timers, Unmeetable};
