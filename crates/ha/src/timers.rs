@@ -237,15 +237,50 @@ mod tests {
 
     #[test]
     fn five_seconds_are_met_by_three_nodes_in_each_mode() {
-        check(5_000, 3, QUORUM, expect!["0.255s between heartbeats + 1.2s without an answer + 2s for etcd to elect a leader, if it was on that host + 0.39s for election and promotion = 3.845s"]);
-        check(5_000, 3, ASYNC, expect!["0.255s between heartbeats + 2.5s for the lease to run out + 1.648s until the old primary is surely fenced + 0.39s for election and promotion = 4.793s"]);
+        check(
+            5_000,
+            3,
+            QUORUM,
+            expect![
+                "0.255s between heartbeats + 1.2s without an answer + 2s for etcd to elect a leader, if it was on that host + 0.39s for election and promotion = 3.845s"
+            ],
+        );
+        check(
+            5_000,
+            3,
+            ASYNC,
+            expect![
+                "0.255s between heartbeats + 2.5s for the lease to run out + 1.648s until the old primary is surely fenced + 0.39s for election and promotion = 4.793s"
+            ],
+        );
     }
 
     #[test]
     fn what_cannot_be_met_is_refused_with_the_arithmetic() {
-        check(5_000, 3, STRICT, expect![[r#"rto = "5s" cannot be met: 0.255s between heartbeats + 1.2s without an answer + 2s for etcd to elect a leader, if it was on that host + 1.648s until the old primary is surely fenced + 0.39s for election and promotion = 5.493s"#]]);
-        check(2_000, 3, QUORUM, expect![[r#"rto = "2s" cannot be met: 0.105s between heartbeats + 0.905s without an answer + 2s for etcd to elect a leader, if it was on that host + 0.39s for election and promotion = 3.4s"#]]);
-        check(5_000, 2, QUORUM, expect![[r#"rpo = "0s" with k = 1 needs 3 nodes to survive the loss of one, and there are 2: 1 must hold each commit besides the primary"#]]);
+        check(
+            5_000,
+            3,
+            STRICT,
+            expect![[
+                r#"rto = "5s" cannot be met: 0.255s between heartbeats + 1.2s without an answer + 2s for etcd to elect a leader, if it was on that host + 1.648s until the old primary is surely fenced + 0.39s for election and promotion = 5.493s"#
+            ]],
+        );
+        check(
+            2_000,
+            3,
+            QUORUM,
+            expect![[
+                r#"rto = "2s" cannot be met: 0.105s between heartbeats + 0.905s without an answer + 2s for etcd to elect a leader, if it was on that host + 0.39s for election and promotion = 3.4s"#
+            ]],
+        );
+        check(
+            5_000,
+            2,
+            QUORUM,
+            expect![[
+                r#"rpo = "0s" with k = 1 needs 3 nodes to survive the loss of one, and there are 2: 1 must hold each commit besides the primary"#
+            ]],
+        );
         check(5_000, 1, ASYNC, expect!["a failover needs 2 nodes or more, and there is 1"]);
     }
 

@@ -4,7 +4,7 @@ use crate::agent::{Clock, Network, settings};
 use crate::fair::settles;
 use crate::world::{Budget, NODES, World, index};
 use pgproof_ha::decide::Rules;
-use pgproof_ha::{Memory, Settings};
+use pgproof_ha::{Decision, Memory, Settings};
 use stateright::{Model, Property};
 use std::hash::{Hash, Hasher};
 
@@ -109,13 +109,18 @@ impl<R: Rules> Cluster<R> {
         }
     }
 
+    /// What `node` decides.
+    pub(crate) fn decide(&self, world: &World, node: usize, clock: Clock) -> Decision {
+        world.decide(&self.rules, &self.settings[node], node, clock)
+    }
+
     /// The world after `event`.
     pub(crate) fn after(&self, last: &World, event: Event) -> World {
         let mut world = last.clone();
         match event {
             Event::Read(node) => world.nodes[node].view = Some(world.reading()),
             Event::Step(node, clock, network) => {
-                let decision = world.decide(&self.rules, &self.settings[node], node, clock);
+                let decision = self.decide(&world, node, clock);
                 if network == Network::Delays {
                     world.left.delays -= 1;
                 }

@@ -57,7 +57,9 @@ fn random_histories_keep_the_promises() {
     while started.elapsed() < Duration::from_secs(seconds) {
         let (states, violation) = walk::walk(&model, seed, 400);
         seen += states;
-        assert!(violation.is_none(), "seed {seed}: {violation:#?}");
+        if let Some(violation) = violation {
+            panic!("seed {seed}: {}\n{}", violation.property, violation.told(&model));
+        }
         seed += 1;
     }
     println!("{} walks from seed {first}, {seen} steps", seed - first);

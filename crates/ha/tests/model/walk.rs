@@ -9,10 +9,38 @@ use rand::{Rng, SeedableRng};
 
 /// What a walk found.
 #[derive(Debug)]
-#[allow(dead_code, reason = "printed when a test fails")]
 pub(crate) struct Violation {
     pub(crate) property: &'static str,
     pub(crate) events: Vec<Event>,
+}
+
+impl Violation {
+    /// The history, an event a line, with what each step did and what came of it.
+    pub(crate) fn told<R: Rules>(&self, model: &Cluster<R>) -> String {
+        let mut world = World::settled(model.budget);
+        let mut said = String::new();
+        for &event in &self.events {
+            let what = match event {
+                Event::Step(node, clock, _) => model.decide(&world, node, clock).action.to_string(),
+                _ => String::new(),
+            };
+            world = model.after(&world, event);
+            let state = &world.state;
+            let ends: Vec<String> =
+                world.nodes.iter().map(|n| format!("{}/{}", n.timeline(), n.log.len())).collect();
+            said += &format!(
+                "{event:?} {what}\n      -> term {} {} {:?} quorum {} floor {} ends {} acknowledged {:b}\n",
+                state.term,
+                state.leader,
+                state.reign,
+                state.quorum,
+                state.floor,
+                ends.join(" "),
+                world.acknowledged
+            );
+        }
+        said
+    }
 }
 
 /// Walks from the settled cluster. Returns how many states it saw, and what was wrong with the last.
@@ -29,20 +57,15 @@ pub(crate) fn walk<R: Rules>(model: &Cluster<R>, seed: u64, steps: usize) -> (us
         }
         world = next;
         events.push(event);
-        let property = match world.broken {
-            Some(broken) => Some(broken),
-            None if !nothing_lost(&world) => Some("nothing acknowledged is lost"),
-            None => None,
-        };
-        if let Some(property) = property {
-            return (step, Some(Violation { property, events }));
+        if let Some(property) = broken(&world) {
+            return (step, Some(Violation { property, events: shortened(model, &events, property) }));
         }
         if world.state.elections > u64::from(world.left.elections) {
             break;
         }
     }
     let ended = settles(model, &world);
-    let violation = (!ended).then_some(Violation { property: "failover ends when faults end", events });
+    let violation = (!ended).then(|| Violation { property: ENDS, events: shortened(model, &events, ENDS) });
     (steps, violation)
 }
 
@@ -62,4 +85,40 @@ fn choose(possible: &[Event], random: &mut StdRng) -> Event {
             return event;
         }
     }
+}
+
+/// The shortest part of a history that still breaks something: events that are not needed are left out, one after another.
+fn shortened<R: Rules>(model: &Cluster<R>, events: &[Event], property: &str) -> Vec<Event> {
+    let mut kept = events.to_vec();
+    let mut index = kept.len();
+    while index > 0 {
+        index -= 1;
+        let mut fewer = kept.clone();
+        fewer.remove(index);
+        if replay(model, &fewer) == Some(property) {
+            kept = fewer;
+            index = index.min(kept.len());
+        }
+    }
+    kept
+}
+
+/// What these events break, if anything; impossible ones are passed over.
+fn replay<R: Rules>(model: &Cluster<R>, events: &[Event]) -> Option<&'static str> {
+    let mut world = World::settled(model.budget);
+    for event in events {
+        if model.events(&world).contains(event) {
+            world = model.after(&world, *event);
+        }
+        if let Some(broken) = broken(&world) {
+            return Some(broken);
+        }
+    }
+    (!settles(model, &world)).then_some(ENDS)
+}
+
+const ENDS: &str = "failover ends when faults end";
+
+fn broken(world: &World) -> Option<&'static str> {
+    world.broken.or_else(|| (!nothing_lost(world)).then_some("nothing acknowledged is lost"))
 }
