@@ -39,7 +39,9 @@ fn look(board: &Board, name: &NodeName) {
         (member.agent_address.clone(), state.term, wants, notes.token.clone())
     };
     let limit = board.heartbeat * 3;
-    if let Some(answer) = ask(&address, "GET", "/peer", "", limit).and_then(|body| serde_json::from_str(&body).ok()) {
+    if let Some(answer) =
+        ask(&address, "GET", "/peer", "", limit).and_then(|body| serde_json::from_str(&body).ok())
+    {
         let answer: PeerAnswer = answer;
         // Whoever answers at this address under another name is another.
         if answer.node == *name {
@@ -74,7 +76,9 @@ fn ask(address: &str, method: &str, path: &str, header: &str, limit: Duration) -
     let mut stream = TcpStream::connect_timeout(&place, limit).ok()?;
     stream.set_read_timeout(Some(limit)).ok()?;
     stream.set_write_timeout(Some(limit)).ok()?;
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).ok()?;
     let mut reply = String::new();
     stream.take(ANSWER_MAX).read_to_string(&mut reply).ok()?;
