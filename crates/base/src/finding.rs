@@ -35,17 +35,46 @@ pub struct Remedy {
     pub command: String,
     /// What running it can cost.
     pub risk: RiskClass,
+    /// The database to run it in, where it is SQL; none where it is a command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// What shows that it worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub afterwards: Option<String>,
 }
 
 impl Remedy {
     /// A remedy that interrupts nobody.
     pub fn safe(what: impl Into<String>, command: impl Into<String>) -> Self {
-        Self { what: what.into(), command: command.into(), risk: RiskClass::Safe }
+        Self::of(RiskClass::Safe, what, command)
     }
 
     /// A remedy that interrupts service.
     pub fn disruptive(what: impl Into<String>, command: impl Into<String>) -> Self {
-        Self { what: what.into(), command: command.into(), risk: RiskClass::Disruptive }
+        Self::of(RiskClass::Disruptive, what, command)
+    }
+
+    /// A remedy that removes or overwrites something.
+    pub fn destructive(what: impl Into<String>, command: impl Into<String>) -> Self {
+        Self::of(RiskClass::Destructive, what, command)
+    }
+
+    fn of(risk: RiskClass, what: impl Into<String>, command: impl Into<String>) -> Self {
+        Self { what: what.into(), command: command.into(), risk, database: None, afterwards: None }
+    }
+
+    /// Says that it is SQL, and where it is to be run.
+    #[must_use]
+    pub fn in_database(mut self, database: impl Into<String>) -> Self {
+        self.database = Some(database.into());
+        self
+    }
+
+    /// Says what shows that it worked.
+    #[must_use]
+    pub fn afterwards(mut self, look: impl Into<String>) -> Self {
+        self.afterwards = Some(look.into());
+        self
     }
 }
 
@@ -58,6 +87,9 @@ pub struct Finding {
     pub severity: Severity,
     /// What was seen, with the values.
     pub seen: String,
+    /// What shows it: values, lines of logs and files with their place, rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
     /// Why it matters to the operator.
     pub why: String,
     /// What mends it, best first.
@@ -72,7 +104,21 @@ impl Finding {
         seen: impl Into<String>,
         why: impl Into<String>,
     ) -> Self {
-        Self { code: code.into(), severity, seen: seen.into(), why: why.into(), remedies: Vec::new() }
+        Self {
+            code: code.into(),
+            severity,
+            seen: seen.into(),
+            evidence: Vec::new(),
+            why: why.into(),
+            remedies: Vec::new(),
+        }
+    }
+
+    /// Adds what shows it.
+    #[must_use]
+    pub fn shown_by(mut self, evidence: impl Into<String>) -> Self {
+        self.evidence.push(evidence.into());
+        self
     }
 
     /// Adds a remedy.

@@ -156,6 +156,23 @@ impl Cause {
         }
     }
 
+    /// What the server adds to its message: `DETAIL` and `HINT`.
+    #[must_use]
+    pub fn detail(&self) -> (Option<&str>, Option<&str>) {
+        let Said::Session(error) = &self.0 else { return (None, None) };
+        error.as_db_error().map_or((None, None), |said| (said.detail(), said.hint()))
+    }
+
+    /// What kind of failure it was to the system, where neither server nor library have spoken.
+    #[must_use]
+    pub fn system_kind(&self) -> Option<io::ErrorKind> {
+        match &self.0 {
+            Said::Session(error) => error.source()?.downcast_ref::<io::Error>().map(io::Error::kind),
+            Said::System(error) => Some(error.kind()),
+            Said::Replication { .. } => None,
+        }
+    }
+
     /// Whether the connection has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -203,7 +220,8 @@ impl Cause {
     }
 
     /// Whether the server was asked for TLS and has none.
-    fn lacks_tls(&self) -> bool {
+    #[must_use]
+    pub fn lacks_tls(&self) -> bool {
         match &self.0 {
             // The library has no type for it.
             Said::Session(error) => error.source().is_some_and(|source| source.to_string() == NO_TLS),

@@ -181,11 +181,16 @@ impl Session {
     /// [`ServerError::Connect`] with the server's own words, [`ServerError::Parameters`].
     pub fn open(options: &ConnectOptions) -> Result<Self, ServerError> {
         let (config, tls) = options.config()?;
-        let server = describe(&config);
-        let mut client = tls.connect(&config, |security| Ok(connect(&config, security)?))?;
+        Self::open_config(&config, &tls, SETTINGS)
+    }
+
+    /// Connects as `config` says, with settings of its own instead of the usual ones.
+    pub(crate) fn open_config(config: &Config, tls: &Tls, settings: &str) -> Result<Self, ServerError> {
+        let server = describe(config);
+        let mut client = tls.connect(config, |security| Ok(connect(config, security)?))?;
         let fail =
             |source: postgres::Error| ServerError::Connect { server: server.clone(), source: source.into() };
-        client.batch_execute(SETTINGS).map_err(fail)?;
+        client.batch_execute(settings).map_err(fail)?;
         Ok(Self { client, server })
     }
 
