@@ -92,7 +92,9 @@ impl Session {
             Err(ServerError::Connect { source, .. })
                 if source.code().is_some_and(|code| code.code() == "08P01") =>
             {
-                let sets = format!("SET lock_timeout = {lock_ms}; SET statement_timeout = {statement_ms}; {SETTINGS}");
+                let sets = format!(
+                    "SET lock_timeout = {lock_ms}; SET statement_timeout = {statement_ms}; {SETTINGS}"
+                );
                 Self::open_config(&plain, &tls, &sets)
             }
             result => result,

@@ -261,6 +261,9 @@ fn last(seen: &Observation, fits: impl Fn(&Told) -> bool) -> Option<&Told> {
     seen.told.iter().rev().find(|told| fits(told))
 }
 
+/// Less than a segment of WAL is replayed in the time that the server takes to ask for it: that is no rate.
+const REPLAY_BYTES_MIN: f64 = 16_777_216.0;
+
 /// Bytes per second, as last measured.
 #[derive(Debug, Default)]
 struct Rates {
@@ -270,16 +273,16 @@ struct Rates {
 
 impl Rates {
     fn of(told: &[Told]) -> Self {
-        let newest = |bytes: &str, seconds: &str| {
+        let newest = |bytes: &str, seconds: &str, bytes_min: f64| {
             told.iter().rev().find_map(|told| {
                 let (bytes, seconds) = (told.record.measurement(bytes)?, told.record.measurement(seconds)?);
-                // Less than a millisecond or nothing at all tells no rate.
-                (bytes > 0.0 && seconds > 0.001).then_some(bytes / seconds)
+                // Less than a millisecond tells no rate.
+                (bytes >= bytes_min && seconds > 0.001).then_some(bytes / seconds)
             })
         };
         Self {
-            restore: newest(name::RESTORE_BYTES, name::RESTORE_SECONDS),
-            replay: newest(name::REPLAY_BYTES, name::REPLAY_SECONDS),
+            restore: newest(name::RESTORE_BYTES, name::RESTORE_SECONDS, 1.0),
+            replay: newest(name::REPLAY_BYTES, name::REPLAY_SECONDS, REPLAY_BYTES_MIN),
         }
     }
 }

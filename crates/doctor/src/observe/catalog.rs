@@ -453,7 +453,11 @@ const PREPARED: &str = "SELECT gid, owner::text AS owner, database::text AS data
 const END: &str = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END";
 
 fn slots(version: u32) -> String {
-    let inactive = if version >= 170_000 { "extract(epoch FROM now() - inactive_since)::float8" } else { "NULL::float8" };
+    let inactive = if version >= 170_000 {
+        "extract(epoch FROM now() - inactive_since)::float8"
+    } else {
+        "NULL::float8"
+    };
     format!(
         "SELECT slot_name AS name, slot_type AS kind, database, active, temporary, wal_status, safe_wal_size, \
          pg_wal_lsn_diff({END}, restart_lsn)::bigint AS retained_bytes, age(xmin) AS xmin_age, \

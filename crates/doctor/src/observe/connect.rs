@@ -111,7 +111,10 @@ impl Connecting {
             Looking { shared: &shared, race }.run(&target, place.as_ref());
             lock(&shared).done = true;
         };
-        thread::Builder::new().name("doctor-connect".to_owned()).spawn(look).map_err(|source| DoctorError::Thread { source })?;
+        thread::Builder::new()
+            .name("doctor-connect".to_owned())
+            .spawn(look)
+            .map_err(|source| DoctorError::Thread { source })?;
         Ok(Self { progress })
     }
 
@@ -146,7 +149,10 @@ impl Looking<'_> {
         if self.attempt(By::Operator, &target.connect, Owner::current()) {
             return;
         }
-        let silent = lock(self.shared).attempts.iter().any(|attempt| matches!(attempt.outcome, Outcome::Silent { .. }));
+        let silent = lock(self.shared)
+            .attempts
+            .iter()
+            .any(|attempt| matches!(attempt.outcome, Outcome::Silent { .. }));
         if let Some(place) = place.filter(|place| !silent && place.postmaster.is_some()) {
             let owner = place.owner();
             let options = own_options(place);
@@ -168,7 +174,12 @@ impl Looking<'_> {
         {
             let mut progress = lock(self.shared);
             progress.pending = None;
-            progress.attempts.push(Attempt { by, to: to.clone(), outcome, took_ms: super::millis(began.elapsed()) });
+            progress.attempts.push(Attempt {
+                by,
+                to: to.clone(),
+                outcome,
+                took_ms: super::millis(began.elapsed()),
+            });
         }
         let Ok(mut session) = opened else { return false };
         let server = catalog::look(&mut session);
@@ -185,7 +196,8 @@ impl Looking<'_> {
             // The first is the one that the session is in; the next one is opened after that one has ended.
             let own = if name == to.database { session.take() } else { None };
             drop(session.take());
-            let opened = own.map_or_else(|| Session::open_to_look(&options.with_database(&name), self.limits()), Ok);
+            let opened =
+                own.map_or_else(|| Session::open_to_look(&options.with_database(&name), self.limits()), Ok);
             let seen = match opened {
                 Ok(mut session) => relations::look(&mut session, &name, version),
                 Err(error) => DatabaseSeen::unseen(&name, &said(&error)),

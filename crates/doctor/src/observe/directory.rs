@@ -88,13 +88,28 @@ pub struct Directory {
 
 /// Directories without which a start fails (`src/bin/initdb/initdb.c`, `subdirs`); empty ones are lost by careless copies.
 const DIRECTORIES: [&str; 16] = [
-    "global", "base", "pg_wal", "pg_commit_ts", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_subtrans",
-    "pg_twophase", "pg_multixact", "pg_replslot", "pg_tblspc", "pg_stat", "pg_stat_tmp", "pg_xact",
+    "global",
+    "base",
+    "pg_wal",
+    "pg_commit_ts",
+    "pg_dynshmem",
+    "pg_notify",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_subtrans",
+    "pg_twophase",
+    "pg_multixact",
+    "pg_replslot",
+    "pg_tblspc",
+    "pg_stat",
+    "pg_stat_tmp",
+    "pg_xact",
 ];
 
 pub(super) fn observe(place: Place) -> Result<Directory, String> {
     let data = place.data_directory.as_path();
-    let metadata = fs::metadata(data).map_err(|error| format!("could not look at {}: {error}", data.display()))?;
+    let metadata =
+        fs::metadata(data).map_err(|error| format!("could not look at {}: {error}", data.display()))?;
     let control_path = data.join("global/pg_control");
     let values = super::settings::values(&place);
     let wal_directory = fs::canonicalize(data.join("pg_wal")).unwrap_or_else(|_| data.join("pg_wal"));
@@ -203,7 +218,8 @@ pub(crate) fn is_on(value: &str) -> bool {
 }
 
 fn program_version(programs: &Path) -> Option<String> {
-    let output = Command::new(programs.join("postgres")).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let output =
+        Command::new(programs.join("postgres")).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.split_whitespace().nth(2).map(str::to_owned)
 }
@@ -219,7 +235,8 @@ fn probe(place: &Place) -> Option<StartProbe> {
     let child = privilege::spawn_as(place.owner(), &mut command).ok()?;
     let output = child.wait_with_output().ok()?;
     let text = String::from_utf8_lossy(&output.stderr);
-    let said = text.lines().filter(|line| !line.trim().is_empty()).take(SAID_MAX).map(str::to_owned).collect();
+    let said =
+        text.lines().filter(|line| !line.trim().is_empty()).take(SAID_MAX).map(str::to_owned).collect();
     Some(StartProbe { accepted: output.status.success(), said })
 }
 

@@ -104,7 +104,10 @@ pub(super) fn observe(place: Place) -> Result<Vec<Disk>, String> {
 fn look(role: String, path: &Path, mounts: &[Mount]) -> Option<Disk> {
     let seen = rustix::fs::statvfs(path).ok()?;
     // The last one that holds it, as later mounts cover earlier ones.
-    let mount = mounts.iter().filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.as_os_str().len());
+    let mount = mounts
+        .iter()
+        .filter(|mount| path.starts_with(&mount.point))
+        .max_by_key(|mount| mount.point.as_os_str().len());
     Some(Disk {
         roles: vec![role],
         path: path.to_owned(),
@@ -135,7 +138,9 @@ fn mounts() -> Vec<Mount> {
 
 /// Files at the root of a file system that has one of its own for the server; the system's root is everybody's.
 fn foreign(disk: &Disk, place: &Place) -> Vec<Foreign> {
-    let Some(root) = disk.mount.as_deref().filter(|mount| *mount != Path::new("/")) else { return Vec::new() };
+    let Some(root) = disk.mount.as_deref().filter(|mount| *mount != Path::new("/")) else {
+        return Vec::new();
+    };
     if place.data_directory == root || disk.path == root && disk.roles.iter().any(|role| role == "pg_wal") {
         return Vec::new();
     }

@@ -101,7 +101,19 @@ pub enum Match<'a> {
 const DEPTH_MAX: usize = 10;
 const KINDS: [&str; 6] = ["local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"];
 const METHODS: [&str; 14] = [
-    "trust", "reject", "md5", "password", "scram-sha-256", "gss", "sspi", "ident", "peer", "pam", "bsd", "ldap", "cert",
+    "trust",
+    "reject",
+    "md5",
+    "password",
+    "scram-sha-256",
+    "gss",
+    "sspi",
+    "ident",
+    "peer",
+    "pam",
+    "bsd",
+    "ldap",
+    "cert",
     "radius",
 ];
 const METHODS_18: [&str; 1] = ["oauth"];
@@ -184,7 +196,11 @@ pub fn fields(text: &str) -> Vec<(u32, Fields)> {
         }
     }
     found.extend(pending);
-    found.into_iter().map(|(number, line)| (number, split(&line))).filter(|(_, fields)| fields != &Ok(Vec::new())).collect()
+    found
+        .into_iter()
+        .map(|(number, line)| (number, split(&line)))
+        .filter(|(_, fields)| fields != &Ok(Vec::new()))
+        .collect()
 }
 
 fn split(line: &str) -> Fields {
@@ -342,7 +358,10 @@ impl HbaLine {
         if !(about_kind && about_address) {
             return Some(false);
         }
-        both(any(&self.databases, |word| database_is(word, client)), any(&self.users, |word| user_is(word, client)))
+        both(
+            any(&self.databases, |word| database_is(word, client)),
+            any(&self.users, |word| user_is(word, client)),
+        )
     }
 
     /// As a person reads it.
@@ -465,7 +484,8 @@ mod tests {
             "hosst all all all trust\nlocal all all\nhost all all 10.0.0.0/33 trust\nhost all all 10.0.0.1 trust\n\
              local all all pear\nhost all all all peer\nlocal \"a b\n",
         );
-        let found: Vec<_> = file.problems.iter().map(|problem| (problem.line, problem.why.as_str())).collect();
+        let found: Vec<_> =
+            file.problems.iter().map(|problem| (problem.line, problem.why.as_str())).collect();
         assert_eq!(
             found,
             [
@@ -483,7 +503,8 @@ mod tests {
     #[test]
     fn continued_lines_and_included_files_are_one() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("pg_hba.conf"), "include more.conf\nlocal \\\n all @who trust\n").unwrap();
+        fs::write(folder.path().join("pg_hba.conf"), "include more.conf\nlocal \\\n all @who trust\n")
+            .unwrap();
         fs::write(folder.path().join("more.conf"), "local x y reject\n").unwrap();
         fs::write(folder.path().join("who"), "ann, bob\n").unwrap();
         let mut file = HbaFile::default();

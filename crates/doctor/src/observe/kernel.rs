@@ -21,8 +21,15 @@ pub struct Kernel {
     pub lines: Vec<KernelLine>,
 }
 
-const WORDS: [&str; 7] =
-    ["Out of memory", "oom-kill", "Killed process", "I/O error", "EXT4-fs error", "XFS", "Remounting filesystem read-only"];
+const WORDS: [&str; 7] = [
+    "Out of memory",
+    "oom-kill",
+    "Killed process",
+    "I/O error",
+    "EXT4-fs error",
+    "XFS",
+    "Remounting filesystem read-only",
+];
 const LINES_MAX: usize = 100;
 
 pub(super) fn observe() -> Result<Kernel, String> {
@@ -53,14 +60,15 @@ fn line(record: &str, now_us: u64) -> Option<KernelLine> {
     let (head, text) = record.split_once(';')?;
     let at_us: u64 = head.split(',').nth(2)?.parse().ok()?;
     let text = text.lines().next()?;
-    WORDS.iter().any(|word| text.contains(word)).then(|| KernelLine {
-        age_s: now_us.saturating_sub(at_us) / 1_000_000,
-        text: text.to_owned(),
-    })
+    WORDS
+        .iter()
+        .any(|word| text.contains(word))
+        .then(|| KernelLine { age_s: now_us.saturating_sub(at_us) / 1_000_000, text: text.to_owned() })
 }
 
 fn uptime_us() -> Result<u64, String> {
-    let text = std::fs::read_to_string("/proc/uptime").map_err(|error| format!("could not read /proc/uptime: {error}"))?;
+    let text = std::fs::read_to_string("/proc/uptime")
+        .map_err(|error| format!("could not read /proc/uptime: {error}"))?;
     let seconds: f64 = text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
     Ok((seconds * 1e6) as u64)
 }
@@ -71,7 +79,8 @@ mod tests {
 
     #[test]
     fn only_lines_that_matter_are_kept_with_their_age() {
-        let killed = line("3,100,5000000,-;Out of memory: Killed process 77 (postgres) total-vm:1kB\n", 65_000_000);
+        let killed =
+            line("3,100,5000000,-;Out of memory: Killed process 77 (postgres) total-vm:1kB\n", 65_000_000);
         assert_eq!(killed.map(|line| line.age_s), Some(60));
         assert_eq!(line("6,1,1,-;usb 1-1: new device", 9), None);
         assert_eq!(line("nonsense", 9), None);

@@ -29,7 +29,8 @@ impl Memory {
 }
 
 pub(super) fn observe() -> Result<Memory, String> {
-    let text = fs::read_to_string("/proc/meminfo").map_err(|error| format!("could not read /proc/meminfo: {error}"))?;
+    let text = fs::read_to_string("/proc/meminfo")
+        .map_err(|error| format!("could not read /proc/meminfo: {error}"))?;
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
@@ -40,9 +41,8 @@ pub(super) fn observe() -> Result<Memory, String> {
         fs::read_to_string(format!("{folder}/{file}")).ok()
     };
     let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"));
-    let kills = number("memory.events").and_then(|text| {
-        text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
-    });
+    let kills = number("memory.events")
+        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok());
     let overcommit = fs::read_to_string("/proc/sys/vm/overcommit_memory").ok();
     Ok(Memory {
         total: field("MemTotal").unwrap_or(0) * 1024,
@@ -58,7 +58,8 @@ pub(super) fn observe() -> Result<Memory, String> {
 /// The directory of this process's control group: version 2, else the memory controller of version 1.
 fn group() -> Option<String> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = |prefix: &str| text.lines().find_map(|line| line.split_once(prefix)).map(|(_, path)| path.trim());
+    let path =
+        |prefix: &str| text.lines().find_map(|line| line.split_once(prefix)).map(|(_, path)| path.trim());
     let candidates = [
         path("0::").map(|path| format!("/sys/fs/cgroup{path}")),
         // In a container the group's own path is not visible, its files are at the root.
@@ -67,7 +68,9 @@ fn group() -> Option<String> {
         Some("/sys/fs/cgroup/memory".to_owned()),
     ];
     let has_limit = |folder: &String| {
-        ["memory.max", "memory.limit_in_bytes"].iter().any(|file| fs::metadata(format!("{folder}/{file}")).is_ok())
+        ["memory.max", "memory.limit_in_bytes"]
+            .iter()
+            .any(|file| fs::metadata(format!("{folder}/{file}")).is_ok())
     };
     candidates.into_iter().flatten().find(has_limit)
 }

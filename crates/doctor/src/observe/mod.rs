@@ -23,8 +23,8 @@ mod slot;
 mod socket;
 
 pub use catalog::{
-    About, Archiver, Checkpoints, DatabaseRow, FileError, HbaError, Locked, Prepared, Receiver, RoleRow, Running,
-    ServerSeen, SessionRow, SettingRow, SlotRow, StandbyRow, WalFiles,
+    About, Archiver, Checkpoints, DatabaseRow, FileError, HbaError, Locked, Prepared, Receiver, RoleRow,
+    Running, ServerSeen, SessionRow, SettingRow, SlotRow, StandbyRow, WalFiles,
 };
 pub use connect::{Attempt, By, Outcome};
 pub use directory::{Directory, FileSeen, StartProbe};

@@ -27,15 +27,17 @@ const SLOTS_MAX: usize = 200;
 
 pub(super) fn read_all(data: &Path) -> Vec<SlotFile> {
     let entries = fs::read_dir(data.join("pg_replslot")).into_iter().flatten().flatten();
-    let mut slots: Vec<SlotFile> =
-        entries.take(SLOTS_MAX).filter_map(|entry| parse(&fs::read(entry.path().join("state")).ok()?)).collect();
+    let mut slots: Vec<SlotFile> = entries
+        .take(SLOTS_MAX)
+        .filter_map(|entry| parse(&fs::read(entry.path().join("state")).ok()?))
+        .collect();
     slots.sort_by(|a, b| a.name.cmp(&b.name));
     slots
 }
 
 /// Reads a slot's file; none for anything else.
 #[must_use]
-pub fn parse(bytes: &[u8]) -> Option<SlotFile> {
+pub(super) fn parse(bytes: &[u8]) -> Option<SlotFile> {
     let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     (word(0)? == MAGIC).then_some(())?;
     let name = bytes.get(NAME_AT..NAME_AT + NAME_BYTES)?;

@@ -30,7 +30,8 @@ const LISTEN: &str = "0A";
 const LISTENERS_MAX: usize = 500;
 
 pub(super) fn observe() -> Result<Listening, String> {
-    let read = |file: &str| fs::read_to_string(file).map_err(|error| format!("could not read {file}: {error}"));
+    let read =
+        |file: &str| fs::read_to_string(file).map_err(|error| format!("could not read {file}: {error}"));
     let mut tcp = listeners(&read("/proc/net/tcp")?);
     // A kernel without IPv6 has no such file.
     tcp.extend(listeners(&read("/proc/net/tcp6").unwrap_or_default()));

@@ -173,7 +173,7 @@ pub(crate) fn nothing_lost(world: &World) -> bool {
 fn sampled(world: &World, every: u64) -> bool {
     let mut hasher = std::collections::hash_map::DefaultHasher::new();
     world.hash(&mut hasher);
-    every > 0 && hasher.finish() % every == 0
+    every > 0 && hasher.finish().is_multiple_of(every)
 }
 
 impl<R: Rules + Send + Sync + 'static> Model for Cluster<R> {

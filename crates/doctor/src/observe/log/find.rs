@@ -29,19 +29,20 @@ pub(super) fn file(place: &Place, values: &Values, own: Option<&Path>) -> Result
     candidates.push(place.data_directory.join(START_LOG));
     // `pg_ctl -l` takes any name; people put it into the data directory or beside it.
     candidates.extend(logs_in(&place.data_directory));
-    candidates.extend(place.data_directory.parent().into_iter().flat_map(logs_in).filter(|file| is_servers(file)));
+    candidates
+        .extend(place.data_directory.parent().into_iter().flat_map(logs_in).filter(|file| is_servers(file)));
     // A start that failed before the collector ran is told elsewhere than what the server said while it ran: the newest counts.
     let changed = |path: &PathBuf| {
         let metadata = fs::metadata(path).ok()?;
         (metadata.is_file() && metadata.len() > 0).then(|| metadata.modified().ok())?
     };
-    let newest = candidates
-        .into_iter()
-        .filter_map(|path| Some((changed(&path)?, path)))
-        .fold(None::<(SystemTime, PathBuf)>, |best, one| match best {
+    let newest = candidates.into_iter().filter_map(|path| Some((changed(&path)?, path))).fold(
+        None::<(SystemTime, PathBuf)>,
+        |best, one| match best {
             Some(best) if best.0 >= one.0 => Some(best),
             _ => Some(one),
-        });
+        },
+    );
     let (_, file) = newest.ok_or("no log was found: name it with --log")?;
     let format = format_of(&file);
     Ok((file, format))
@@ -65,7 +66,9 @@ fn logs_in(folder: &Path) -> Vec<PathBuf> {
 /// Whether a file beside the data directory is a server's log, and not anybody's.
 fn is_servers(file: &Path) -> bool {
     let Ok((text, ..)) = super::tail(file) else { return false };
-    [":  database system ", ":  starting PostgreSQL", ":  could not", "FATAL:  "].iter().any(|mark| text.contains(mark))
+    [":  database system ", ":  starting PostgreSQL", ":  could not", "FATAL:  "]
+        .iter()
+        .any(|mark| text.contains(mark))
 }
 
 /// The file that a process's standard error goes to.

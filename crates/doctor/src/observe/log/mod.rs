@@ -79,7 +79,8 @@ const MESSAGE_MAX: usize = 2000;
 pub(super) fn observe(place: &Place, own: Option<&Path>, at: Timestamp) -> Result<Log, String> {
     let values = super::settings::values(place);
     let (file, format) = find::file(place, &values, own)?;
-    let (text, start, bytes) = tail(&file).map_err(|error| format!("could not read {}: {error}", file.display()))?;
+    let (text, start, bytes) =
+        tail(&file).map_err(|error| format!("could not read {}: {error}", file.display()))?;
     let prefix = values.get("log_line_prefix").map_or("%m [%p] ", String::as_str);
     let mut entries = read(&text, format, prefix);
     for entry in &mut entries {
@@ -106,8 +107,14 @@ pub fn read(text: &str, format: Format, prefix: &str) -> Vec<LogEntry> {
 /// Connections, checkpoints and slow statements fill logs and explain nothing.
 fn is_worth_keeping(entry: &LogEntry) -> bool {
     const NOISE: [&str; 8] = [
-        "connection received", "connection authorized", "connection authenticated", "disconnection:", "duration: ",
-        "statement: ", "execute ", "checkpoint complete",
+        "connection received",
+        "connection authorized",
+        "connection authenticated",
+        "disconnection:",
+        "duration: ",
+        "statement: ",
+        "execute ",
+        "checkpoint complete",
     ];
     !NOISE.iter().any(|noise| entry.message.starts_with(noise))
 }

@@ -6,7 +6,8 @@
 use super::{LogEntry, time};
 
 const SEVERITIES: [&str; 12] = [
-    "LOG", "ERROR", "FATAL", "PANIC", "WARNING", "NOTICE", "INFO", "DEBUG1", "DEBUG2", "DEBUG3", "DEBUG4", "DEBUG5",
+    "LOG", "ERROR", "FATAL", "PANIC", "WARNING", "NOTICE", "INFO", "DEBUG1", "DEBUG2", "DEBUG3", "DEBUG4",
+    "DEBUG5",
 ];
 const PARTS: [&str; 7] = ["DETAIL", "HINT", "CONTEXT", "STATEMENT", "QUERY", "LOCATION", "BACKTRACE"];
 
@@ -35,7 +36,12 @@ pub(super) fn read(text: &str, prefix: &str) -> Vec<LogEntry> {
         }
         let Some((head, word, rest)) = marked(line) else { continue };
         if SEVERITIES.contains(&word) {
-            let mut entry = LogEntry { severity: word.to_owned(), message: rest.to_owned(), offset: begins, ..LogEntry::default() };
+            let mut entry = LogEntry {
+                severity: word.to_owned(),
+                message: rest.to_owned(),
+                offset: begins,
+                ..LogEntry::default()
+            };
             fill(&mut entry, head, prefix);
             entries.push(entry);
             part = Part::Message;
@@ -67,7 +73,9 @@ fn extend(entry: &mut LogEntry, part: Part, between: &str, more: &str) {
 /// What stands before the first marker of a line, the marker, and what follows it.
 fn marked(line: &str) -> Option<(&str, &str, &str)> {
     let found = line.match_indices(":  ").find_map(|(at, _)| {
-        let start = line[..at].rfind(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit())).map_or(0, |at| at + 1);
+        let start = line[..at]
+            .rfind(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit()))
+            .map_or(0, |at| at + 1);
         // The character before may be of several bytes.
         let start = (start..at).find(|start| line.is_char_boundary(*start))?;
         let word = &line[start..at];
@@ -116,10 +124,12 @@ fn fill(entry: &mut LogEntry, head: &str, prefix: &str) {
     let mut rest = head;
     for (at, piece) in pieces.iter().enumerate() {
         match piece {
-            Piece::Text(text) => match rest.trim_start_matches(' ').strip_prefix(text.trim_start_matches(' ')) {
-                Some(after) => rest = after,
-                None => return,
-            },
+            Piece::Text(text) => {
+                match rest.trim_start_matches(' ').strip_prefix(text.trim_start_matches(' ')) {
+                    Some(after) => rest = after,
+                    None => return,
+                }
+            }
             Piece::Escape(escape) => {
                 let end = match pieces.get(at + 1) {
                     Some(Piece::Text(text)) => end_of(rest, *escape, text),
@@ -179,11 +189,18 @@ mod tests {
     #[test]
     fn prefixes_of_every_kind_are_read() {
         let debian = one("2026-11-24 00:10:00.123 UTC [77] app@shop ERROR:  x", "%m [%p] %q%u@%d ");
-        assert_eq!((debian.pid, debian.user.as_deref(), debian.database.as_deref()), (Some(77), Some("app"), Some("shop")));
+        assert_eq!(
+            (debian.pid, debian.user.as_deref(), debian.database.as_deref()),
+            (Some(77), Some("app"), Some("shop"))
+        );
         let own = one("2026-11-24 00:10:00.123 UTC [78] LOG:  checkpoint starting", "%m [%p] %q%u@%d ");
         assert_eq!((own.pid, own.user), (Some(78), None));
-        let rds = one("2026-11-24 00:10:00 UTC:10.0.0.7(5001):app@shop:[77]:ERROR:  x: y", "%t:%r:%u@%d:[%p]:");
-        assert_eq!((rds.pid, rds.database.as_deref(), rds.message.as_str()), (Some(77), Some("shop"), "x: y"));
+        let rds =
+            one("2026-11-24 00:10:00 UTC:10.0.0.7(5001):app@shop:[77]:ERROR:  x: y", "%t:%r:%u@%d:[%p]:");
+        assert_eq!(
+            (rds.pid, rds.database.as_deref(), rds.message.as_str()),
+            (Some(77), Some("shop"), "x: y")
+        );
         let state = one("t=2026-11-24 00:10:00 UTC p=77 e=53100 FATAL:  no space", "t=%t p=%p e=%e ");
         assert_eq!((state.pid, state.sqlstate.as_deref()), (Some(77), Some("53100")));
         assert_eq!(one("FATAL:  bare", "").message, "bare");

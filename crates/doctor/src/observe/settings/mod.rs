@@ -112,7 +112,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("conf.d")).unwrap();
-        fs::write(path("main.conf"), "port = 1\ninclude_dir = 'conf.d'\ninclude 'none.conf'\nwork_mem 4MB\n").unwrap();
+        fs::write(path("main.conf"), "port = 1\ninclude_dir = 'conf.d'\ninclude 'none.conf'\nwork_mem 4MB\n")
+            .unwrap();
         fs::write(path("conf.d/a.conf"), "# fine\nshared_buffers = = 1\nport = 2\n").unwrap();
         fs::write(path("auto.conf"), "port = '3'\nbroken line here\n").unwrap();
         let files = read_files(&path("main.conf"), &path("auto.conf"));

@@ -39,7 +39,10 @@ pub(super) fn add(files: &mut SettingsFiles, file: &Path, depth: usize, missing:
                     "include_dir" => match files_of(&target) {
                         Ok(paths) => paths.into_iter().map(|path| (path, Missing::IsWrong)).collect(),
                         Err(error) => {
-                            let why = format!("could not open configuration directory {}: {error}", target.display());
+                            let why = format!(
+                                "could not open configuration directory {}: {error}",
+                                target.display()
+                            );
                             files.problems.push(problem(line, why));
                             continue;
                         }
@@ -92,7 +95,7 @@ fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// A name in lower case and its value, or the token at which the line makes no sense.
-pub type Parsed = Result<(String, String), String>;
+pub(super) type Parsed = Result<(String, String), String>;
 
 /// The lines of a settings file that say something, with their numbers.
 pub fn parse(text: &str) -> impl Iterator<Item = (u32, Parsed)> + '_ {
@@ -186,7 +189,9 @@ mod tests {
         assert_eq!(one("archive_command = 'cp ''%p'' \\101'  # c"), good("archive_command", "cp '%p' A"));
         assert_eq!(one("a.b on"), good("a.b", "on"));
         assert_eq!(one("work_mem = -1"), good("work_mem", "-1"));
-        for bad in ["port", "port = ", "= 1", "port = 1 2", "port = 'x", "listen_addresses = *", "just some words"] {
+        for bad in
+            ["port", "port = ", "= 1", "port = 1 2", "port = 'x", "listen_addresses = *", "just some words"]
+        {
             assert!(one(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_line("   # only a comment"), None);
