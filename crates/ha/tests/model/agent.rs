@@ -138,13 +138,17 @@ impl World {
         });
         let term = self.nodes[node].view.as_ref().and_then(|r| r.state.as_ref()).map_or(Term(0), |s| s.term);
         let leader = if clock == Clock::Missing { LeaderContact::Missed } else { LeaderContact::Heard };
-        let report = |other| Report {
+        let report = |other: usize| Report {
             term,
-            serving: if self.is_primary(other) { Serving::Primary } else { Serving::Standby },
+            serving: match &self.nodes[other].server {
+                None => Serving::Nothing,
+                Some(_) if self.is_primary(other) => Serving::Primary,
+                Some(_) => Serving::Standby,
+            },
             leader,
             position: None,
         };
-        let peers = (0..NODES).filter(|other| *other != node).filter(|other| {
+        let peers = (0..NODES).filter(|other| *other != node && Some(*other) != self.dead).filter(|other| {
             let leads = self.nodes[node]
                 .view
                 .as_ref()

@@ -1,7 +1,7 @@
 //! Random walks, beyond what a search can exhaust: each from a printed seed, which replays it.
 
 use crate::check::{Cluster, Event, nothing_lost};
-use crate::fair::settles;
+use crate::fair::{settles, story};
 use crate::world::World;
 use pgproof_ha::decide::Rules;
 use rand::rngs::StdRng;
@@ -39,7 +39,7 @@ impl Violation {
                 world.acknowledged
             );
         }
-        said
+        said + &story(model, &world)
     }
 }
 

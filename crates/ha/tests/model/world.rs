@@ -95,6 +95,8 @@ pub(crate) struct World {
     pub(crate) writer: Option<(Term, usize)>,
     pub(crate) commits: u8,
     pub(crate) left: Budget,
+    /// A node that is lost for good; only while trying whether failover ends.
+    pub(crate) dead: Option<usize>,
     /// A rule of the world that was broken on the way here.
     pub(crate) broken: Option<&'static str>,
 }
@@ -138,6 +140,7 @@ impl World {
             writer: None,
             commits: 0,
             left: budget,
+            dead: None,
             broken: None,
         };
         for standby in 1..NODES {
