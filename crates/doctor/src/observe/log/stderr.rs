@@ -146,7 +146,12 @@ fn fill(entry: &mut LogEntry, head: &str, prefix: &str) {
 
 /// A time holds blanks itself, and is followed by its zone.
 fn end_of(rest: &str, escape: char, text: &str) -> Option<usize> {
-    let from = if matches!(escape, 'm' | 't' | 's') { word_end(rest, escape) } else { 0 };
+    let from = match escape {
+        'm' | 't' | 's' if text.starts_with(' ') => word_end(rest, escape),
+        // The colons of a time to the second are not the prefix's own.
+        'm' | 't' | 's' => "2026-11-24 00:10:00".len(),
+        _ => 0,
+    };
     rest.get(from..)?.find(text).map(|at| at + from)
 }
 
