@@ -5,6 +5,7 @@ use crate::description::RepositoryId;
 use crate::layout::Lineage;
 use crate::lease::host_name;
 use crate::repository::Repository;
+use crate::seal::random_bytes;
 use crate::wire::put_text;
 use crate::{Error, Result};
 use jiff::Timestamp;
@@ -148,6 +149,10 @@ pub struct Entry {
     pub(super) version: u32,
     /// When it was appended, by the store's clock.
     pub at: Timestamp,
+    /// Random: writers of one host that say the same at the same moment append two entries, and each knows its own. Absent in
+    /// entries before 2026-11-24.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    nonce: String,
     /// The heads of other chains at that moment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heads: Vec<Head>,
@@ -159,7 +164,8 @@ pub struct Entry {
 impl Entry {
     pub(super) fn encode(at: Timestamp, heads: Vec<Head>, record: Record) -> Result<String> {
         let refused = |reason| Error::Refused { operation: "append to the ledger", reason };
-        let entry = Self { version: VERSION, at, heads, record };
+        let nonce = format!("{:016x}", u64::from_le_bytes(random_bytes()));
+        let entry = Self { version: VERSION, at, nonce, heads, record };
         let text = serde_json::to_string(&entry).map_err(|error| refused(error.to_string()))?;
         match text.len() {
             ..=ENTRY_BYTES_MAX => Ok(text),

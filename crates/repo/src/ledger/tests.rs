@@ -1,5 +1,5 @@
 use super::append::append_as;
-use super::chain::{ChainId, PAGE_ENTRIES};
+use super::chain::{ChainId, Entry, PAGE_ENTRIES};
 use super::*;
 use crate::expire::ExpireOptions;
 use crate::layout::Lineage;
@@ -63,6 +63,12 @@ fn what_was_appended_is_read_back_in_order() {
         assert_eq!(last.heads.len(), 1, "the other chain's head is named");
         assert_eq!(last.heads[0].number, 2);
     }
+}
+
+#[test]
+fn equal_records_of_one_moment_are_two_entries() {
+    let entry = || Entry::encode(Timestamp::UNIX_EPOCH, Vec::new(), record("same")).unwrap();
+    assert_ne!(entry(), entry(), "a writer must not take the entry of another one for its own");
 }
 
 #[test]
