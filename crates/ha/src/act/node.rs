@@ -63,7 +63,8 @@ impl Node {
     /// # Errors
     /// [`HaError::Server`] when there is no data directory.
     pub fn control(&self) -> Result<Control, HaError> {
-        let control = Control::new(&self.data, &self.programs).map_err(HaError::server("look at the data directory"))?;
+        let control = Control::new(&self.data, &self.programs)
+            .map_err(HaError::server("look at the data directory"))?;
         let hba = self.data.join(HBA_FILE);
         Ok(control
             .with_setting("port", &self.port.to_string())
@@ -125,7 +126,10 @@ impl Node {
     /// The settings as they are, with those that every member has.
     fn settings(&self) -> Result<ManagedSettings, HaError> {
         let present = ManagedSettings::read(&self.data)?;
-        Ok(SETTINGS.iter().fold(present, |settings, (name, value)| settings.with(name, value)).with("restore_command", ""))
+        Ok(SETTINGS
+            .iter()
+            .fold(present, |settings, (name, value)| settings.with(name, value))
+            .with("restore_command", ""))
     }
 
     fn conninfo(&self, upstream: &Upstream, host: &str, port: u16) -> String {
@@ -160,11 +164,17 @@ impl Node {
     ///
     /// # Errors
     /// [`HaError::Host`].
-    pub fn upstream(&self, leader_at: impl Fn(&str, u16) -> Option<NodeName>) -> Result<Option<Upstream>, HaError> {
+    pub fn upstream(
+        &self,
+        leader_at: impl Fn(&str, u16) -> Option<NodeName>,
+    ) -> Result<Option<Upstream>, HaError> {
         let settings = ManagedSettings::read(&self.data)?;
-        let word = |name: &str| settings.get("primary_conninfo").split(' ').find_map(|word| word.strip_prefix(name));
+        let word =
+            |name: &str| settings.get("primary_conninfo").split(' ').find_map(|word| word.strip_prefix(name));
         let (Some(host), Some(port)) = (word("host="), word("port=")) else { return Ok(None) };
-        let term = word("application_name=").and_then(|name| name.parse::<crate::StandbyName>().ok()).map(|name| name.term);
+        let term = word("application_name=")
+            .and_then(|name| name.parse::<crate::StandbyName>().ok())
+            .map(|name| name.term);
         let leader = port.parse().ok().and_then(|port| leader_at(host, port));
         Ok(leader.zip(term).map(|(leader, term)| Upstream { leader, term }))
     }
@@ -195,12 +205,20 @@ impl Node {
         let text = match admission {
             Admission::Clients => format!("# pgproof: as in pg_hba.conf\n{rules}"),
             Admission::AgentAndReplication => {
-                let of_replication = |line: &&str| line.split_whitespace().nth(1).is_some_and(|word| word == "replication");
+                let of_replication =
+                    |line: &&str| line.split_whitespace().nth(1).is_some_and(|word| word == "replication");
                 let of_agent = |line: &&str| line.split_whitespace().next() == Some("local");
-                let kept: String =
-                    rules.lines().filter(|line| of_replication(line)).map(|line| format!("{line}\n")).collect();
+                let kept: String = rules
+                    .lines()
+                    .filter(|line| of_replication(line))
+                    .map(|line| format!("{line}\n"))
+                    .collect();
                 // The agent's own way in, with the method that the operator chose for local connections.
-                let method = rules.lines().find(of_agent).and_then(|line| line.split_whitespace().nth(3)).unwrap_or("peer");
+                let method = rules
+                    .lines()
+                    .find(of_agent)
+                    .and_then(|line| line.split_whitespace().nth(3))
+                    .unwrap_or("peer");
                 format!("{RESTRICTED}local all {} {method}\n{kept}", self.user)
             }
         };
@@ -260,7 +278,12 @@ impl Node {
     ///
     /// # Errors
     /// [`HaError::Program`] with what `pg_rewind` said, [`HaError::Host`].
-    pub fn rewind(&self, host: &str, port: u16, diverged: Option<(Lsn, WalSegmentSize)>) -> Result<(), HaError> {
+    pub fn rewind(
+        &self,
+        host: &str,
+        port: u16,
+        diverged: Option<(Lsn, WalSegmentSize)>,
+    ) -> Result<(), HaError> {
         if let Some((from, size)) = diverged {
             self.keep_wal(from, size)?;
         }
@@ -279,7 +302,8 @@ impl Node {
         let wal = self.data.join("pg_wal");
         for entry in fs::read_dir(&wal).map_err(HaError::host("list", &wal))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let wanted = SegmentName::parse(&name, size).is_ok_and(|segment| segment.number >= from.segment(size));
+            let wanted =
+                SegmentName::parse(&name, size).is_ok_and(|segment| segment.number >= from.segment(size));
             if wanted || name.ends_with(".history") {
                 fs::copy(entry.path(), kept.join(&name)).map_err(HaError::host("keep", entry.path()))?;
             }
@@ -304,7 +328,11 @@ pub fn make_directories(node: &Node, owner: Owner) -> Result<(), HaError> {
         if path.is_dir() {
             continue;
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(HaError::host("create", path))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(HaError::host("create", path))?;
         chown(path, Some(owner.uid), Some(owner.gid)).map_err(HaError::host("give away", path))?;
     }
     Ok(())

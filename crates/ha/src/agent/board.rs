@@ -1,7 +1,8 @@
 //! The board: what the agent's threads leave for each other, and the bell that wakes the loop.
 
 use crate::{
-    Clients, ClusterState, HaError, Moment, NodeName, Reading, Report, Term, act::Node, dcs::Dcs, fence::BootTime,
+    Clients, ClusterState, HaError, Moment, NodeName, Reading, Report, Term, act::Node, dcs::Dcs,
+    fence::BootTime,
 };
 use pgproof_pg::{Lsn, TimelineId};
 use serde::{Deserialize, Serialize};
@@ -100,7 +101,11 @@ impl Board {
     }
 
     /// Waits for what another thread notes.
-    pub(crate) fn wait_for<T>(&self, limit: Duration, mut look: impl FnMut(&Notes) -> Option<T>) -> Option<T> {
+    pub(crate) fn wait_for<T>(
+        &self,
+        limit: Duration,
+        mut look: impl FnMut(&Notes) -> Option<T>,
+    ) -> Option<T> {
         let deadline = std::time::Instant::now() + limit;
         let mut notes = self.notes();
         loop {
@@ -154,6 +159,9 @@ impl Board {
     }
 }
 
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(operation: &'static str, bytes: &[u8]) -> Result<T, HaError> {
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(
+    operation: &'static str,
+    bytes: &[u8],
+) -> Result<T, HaError> {
     serde_json::from_slice(bytes).map_err(|error| HaError::NotSeen { operation, why: error.to_string() })
 }

@@ -2,8 +2,9 @@
 
 use super::board::{Board, PeerAnswer, now};
 use crate::{
-    Admission, Ancestry, ClusterState, HaError, Moment, NodeName, Observation, OnDisk, Peer, Postgres, Prepared, Primary,
-    Promoting, Receiver, Role, Standby, StandbyName, Store, SyncNames, Upstream, WalSender,
+    Admission, Ancestry, ClusterState, HaError, Moment, NodeName, Observation, OnDisk, Peer, Postgres,
+    Prepared, Primary, Promoting, Receiver, Role, Standby, StandbyName, Store, SyncNames, Upstream,
+    WalSender,
     act::{next_timeline, receivers},
     fence::{kill_server, server_processes},
     observe::{Answer, Effect, EndOfWal, Probed, Prober, end_of_wal, slot_of},
@@ -218,7 +219,8 @@ impl Looker {
                 found.insert(node, WalSender { term, flush, streaming_since: since });
             }
         }
-        self.streaming.retain(|node, _| found.get(node).is_some_and(|sender| sender.streaming_since.is_some()));
+        self.streaming
+            .retain(|node, _| found.get(node).is_some_and(|sender| sender.streaming_since.is_some()));
         found
     }
 }
@@ -231,7 +233,10 @@ fn upstream(board: &Board) -> Result<Option<Upstream>, HaError> {
     let state = board.notes().state.clone();
     let leader_at = |host: &str, port: u16| {
         let members = &state.as_ref()?.members;
-        members.iter().find(|(_, member)| member.host == host && member.port == port).map(|(name, _)| name.clone())
+        members
+            .iter()
+            .find(|(_, member)| member.host == host && member.port == port)
+            .map(|(name, _)| name.clone())
     };
     board.node.upstream(leader_at)
 }
@@ -248,7 +253,9 @@ pub(super) fn history(board: &Board, timeline: TimelineId) -> Vec<(TimelineId, L
 fn ancestry(board: &Board, end: EndOfWal) -> Ancestry {
     let notes = board.notes();
     let leader = notes.state.as_deref().filter(|state| state.leader != board.me);
-    leader.map_or(Ancestry::Unknown, |state| relation(state, notes.peers.get(&state.leader).map(|(_, peer)| peer), end))
+    leader.map_or(Ancestry::Unknown, |state| {
+        relation(state, notes.peers.get(&state.leader).map(|(_, peer)| peer), end)
+    })
 }
 
 fn relation(state: &ClusterState, leader: Option<&PeerAnswer>, end: EndOfWal) -> Ancestry {

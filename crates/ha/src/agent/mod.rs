@@ -6,6 +6,7 @@
 //! an agent that restarts finds its server, its fence and the store as they are.
 
 mod board;
+mod change;
 mod look;
 mod peers;
 mod run;
@@ -14,6 +15,8 @@ mod store;
 mod timing;
 
 pub use board::{Board, PeerAnswer};
+pub use change::change_state;
+pub use peers::ask_members;
 pub use run::{Event, run};
 pub use store::{LEADER_KEY, STATE_KEY, TOKEN_KEY, parse_state, read_state};
 pub use timing::timers;

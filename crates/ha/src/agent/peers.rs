@@ -1,9 +1,9 @@
 //! The threads that ask the other agents, directly: one for each, so that nobody waits for one that is dead.
 
 use super::board::{Board, PeerAnswer, now};
-use crate::{Moment, NodeName, Term};
+use crate::{ClusterState, Moment, NodeName, Term};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::{TcpStream, ToSocketAddrs},
     sync::Arc,
@@ -39,7 +39,9 @@ fn look(board: &Board, name: &NodeName) {
         (member.agent_address.clone(), state.term, wants, notes.token.clone())
     };
     let limit = board.heartbeat * 3;
-    if let Some(answer) = ask(&address, "GET", "/peer", "", limit).and_then(|body| serde_json::from_str(&body).ok()) {
+    if let Some(answer) =
+        ask(&address, "GET", "/peer", "", limit).and_then(|body| serde_json::from_str(&body).ok())
+    {
         let answer: PeerAnswer = answer;
         // Whoever answers at this address under another name is another.
         if answer.node == *name {
@@ -68,13 +70,28 @@ fn refuse(board: &Board, name: &NodeName, address: &str, term: Term, token: &str
     board.ring();
 }
 
+/// What each agent of a cluster says of itself now; none where it does not answer in time. All are asked at once.
+#[must_use]
+pub fn ask_members(state: &ClusterState, limit: Duration) -> BTreeMap<NodeName, Option<PeerAnswer>> {
+    let asked = state.members.iter().map(|(name, member)| {
+        let address = member.agent_address.clone();
+        let asking = thread::spawn(move || ask(&address, "GET", "/peer", "", limit));
+        (name.clone(), asking)
+    });
+    let asked: Vec<_> = asked.collect();
+    let answer = |text: String| serde_json::from_str(&text).ok();
+    asked.into_iter().map(|(name, asking)| (name, asking.join().ok().flatten().and_then(answer))).collect()
+}
+
 /// A request without a body; the answer's body if its status is 200.
 fn ask(address: &str, method: &str, path: &str, header: &str, limit: Duration) -> Option<String> {
     let place = address.to_socket_addrs().ok()?.next()?;
     let mut stream = TcpStream::connect_timeout(&place, limit).ok()?;
     stream.set_read_timeout(Some(limit)).ok()?;
     stream.set_write_timeout(Some(limit)).ok()?;
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).ok()?;
     let mut reply = String::new();
     stream.take(ANSWER_MAX).read_to_string(&mut reply).ok()?;

@@ -5,10 +5,10 @@ use super::look::{Looker, history};
 use super::step::Hands;
 use super::{AgentConfig, peers, store, timing};
 use crate::{
-    Action, Admission, Clients, Decision, HaError, Memory, Moment, Observation, Postgres, Report, Role, Serving, Settings,
-    Standing, Term, decide,
+    Action, Admission, Clients, Decision, HaError, Memory, Moment, Observation, Postgres, Report, Role,
+    Serving, Settings, Standing, Term,
     dcs::Dcs,
-    explain,
+    decide, explain,
     fence::{BootTime, Fence, FencePlace},
     http,
 };
@@ -116,7 +116,9 @@ impl Agent<'_> {
                 (self.tell)(Event::Failed(&error));
                 heartbeat
             }
-            Ok(()) if decision.action == Action::Wait => Duration::from_millis(decision.again.0.saturating_sub(now().0)),
+            Ok(()) if decision.action == Action::Wait => {
+                Duration::from_millis(decision.again.0.saturating_sub(now().0))
+            }
             // What a step changed is looked at without delay.
             Ok(()) => Duration::ZERO,
         }
@@ -208,7 +210,10 @@ impl Agent<'_> {
                 position: of_term.zip(position).map(|(term, lsn)| crate::Position::new(term, lsn)),
             },
             timeline: timeline.filter(|_| is_primary),
-            history: timeline.filter(|_| is_primary).map(|timeline| history(&self.board, timeline)).unwrap_or_default(),
+            history: timeline
+                .filter(|_| is_primary)
+                .map(|timeline| history(&self.board, timeline))
+                .unwrap_or_default(),
             oldest_wal: if is_primary { self.oldest_wal() } else { None },
             clients: match decision.clients {
                 Clients::Primary => "primary",

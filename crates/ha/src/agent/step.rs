@@ -1,9 +1,9 @@
 //! One step of a decision, carried out. What failed is told and not repeated here: the next observation says what became of it.
 
+use super::AgentConfig;
 use super::board::{Board, now};
 use super::look::Looker;
 use super::store::{STATE_KEY, TOKEN_KEY, refresh};
-use super::AgentConfig;
 use crate::{
     Action, ClusterState, HaError, Member, Position, Revision, Standing, SyncNames, Term, Upstream, Way,
     act::{allot_timeline, stop_receiving},
@@ -81,7 +81,8 @@ impl Hands<'_> {
 
     fn write(&self, expected: Revision, state: &ClusterState) -> Result<(), HaError> {
         let revision = i64::try_from(expected.0).unwrap_or(i64::MAX);
-        let before = if revision == 0 { Before::Absent } else { Before::Revision(crate::dcs::Revision(revision)) };
+        let before =
+            if revision == 0 { Before::Absent } else { Before::Revision(crate::dcs::Revision(revision)) };
         let written = self.board.dcs.swap(&[keep(STATE_KEY, before, json(state)?)]);
         // Done, changed by somebody else, or unknown: reading tells.
         refresh(self.board);
@@ -120,7 +121,9 @@ impl Hands<'_> {
         // Its end is awaited here: the next observation is wanted the moment it has come, not a heartbeat later.
         let deadline = Instant::now() + self.looker.probe;
         while Instant::now() < deadline {
-            let row = session.query_one("await the promotion", "SELECT pg_is_in_recovery()", &[]).map_err(failed())?;
+            let row = session
+                .query_one("await the promotion", "SELECT pg_is_in_recovery()", &[])
+                .map_err(failed())?;
             if !row.get::<_, bool>(0) {
                 break;
             }
@@ -234,10 +237,9 @@ impl Hands<'_> {
         refresh(self.board);
         match written {
             Swapped::Done => Ok(()),
-            Swapped::Changed => Err(HaError::NotSeen {
-                operation: "found the cluster",
-                why: "another node has".to_owned(),
-            }),
+            Swapped::Changed => {
+                Err(HaError::NotSeen { operation: "found the cluster", why: "another node has".to_owned() })
+            }
         }
     }
 
@@ -262,7 +264,8 @@ impl Hands<'_> {
         let present = state.members.get(&self.board.me);
         let is_same = |member: &Member| {
             let wanted = self.member();
-            (&member.agent_address, &member.host, member.port) == (&wanted.agent_address, &wanted.host, wanted.port)
+            (&member.agent_address, &member.host, member.port)
+                == (&wanted.agent_address, &wanted.host, wanted.port)
         };
         if present.is_some_and(is_same) || state.format > crate::STATE_FORMAT {
             return Ok(());
@@ -278,10 +281,12 @@ impl Hands<'_> {
         let notes = self.board.notes();
         let heard = notes.peers.get(&self.board.me).map(|(heard, _)| now().since(*heard));
         match present {
-            Some(member) if heard.is_some_and(|ago| ago < self.board.heartbeat * 8) => Err(HaError::Refused {
-                why: format!("another agent at {} has the name {}", member.agent_address, self.board.me),
-                hint: "give each node a name of its own: cluster.node".to_owned(),
-            }),
+            Some(member) if heard.is_some_and(|ago| ago < self.board.heartbeat * 8) => {
+                Err(HaError::Refused {
+                    why: format!("another agent at {} has the name {}", member.agent_address, self.board.me),
+                    hint: "give each node a name of its own: cluster.node".to_owned(),
+                })
+            }
             _ => Ok(()),
         }
     }

@@ -29,7 +29,8 @@ pub fn timers(rto: Duration) -> Result<Timers, HaError> {
     }
     let parts = rto.min(RTO_MAX).as_millis() / 50;
     // In hundredths of the RTO: 1 is 50 ms at the shortest.
-    let part = |hundredths: u128| Duration::from_millis(u64::try_from(parts * hundredths / 2).unwrap_or(u64::MAX));
+    let part =
+        |hundredths: u128| Duration::from_millis(u64::try_from(parts * hundredths / 2).unwrap_or(u64::MAX));
     Ok(Timers {
         heartbeat: part(5),
         suspect_after: part(24),
@@ -61,7 +62,10 @@ mod tests {
         assert_eq!(shortest.heartbeat, Duration::from_millis(250));
         assert_eq!(shortest.suspect_after, Duration::from_millis(1200));
         assert!(shortest.suspect_after + shortest.failover <= RTO_MIN);
-        assert!(shortest.fence < shortest.lease, "a lease that ends first would elect beside a primary that is not fenced");
+        assert!(
+            shortest.fence < shortest.lease,
+            "a lease that ends first would elect beside a primary that is not fenced"
+        );
         assert_eq!(timers(Duration::from_secs(3600)).unwrap(), timers(RTO_MAX).unwrap());
     }
 }

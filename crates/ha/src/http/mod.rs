@@ -39,10 +39,19 @@ pub(crate) fn serve(board: &Arc<Board>, listener: TcpListener) -> Result<(), HaE
 
 fn router(board: Arc<Board>) -> Router {
     Router::new()
-        .route("/primary", get(|State(board): State<Arc<Board>>| async move { answer(board.clients() == Clients::Primary) }))
+        .route(
+            "/primary",
+            get(|State(board): State<Arc<Board>>| async move { answer(board.clients() == Clients::Primary) }),
+        )
         .route("/replica", get(replica))
-        .route("/health", get(|State(board): State<Arc<Board>>| async move { answer(board.clients() != Clients::Nobody) }))
-        .route("/readiness", get(|State(board): State<Arc<Board>>| async move { answer(board.clients() != Clients::Nobody) }))
+        .route(
+            "/health",
+            get(|State(board): State<Arc<Board>>| async move { answer(board.clients() != Clients::Nobody) }),
+        )
+        .route(
+            "/readiness",
+            get(|State(board): State<Arc<Board>>| async move { answer(board.clients() != Clients::Nobody) }),
+        )
         .route("/liveness", get(|| async { answer(true) }))
         .route("/peer", get(peer))
         .route("/metrics", get(metrics))

@@ -42,7 +42,14 @@ mod tests {
     use super::*;
 
     fn sender(pid: i32, replied: &str) -> Sender {
-        Sender { pid, name: "n2.t1".to_owned(), streams: true, flush: None, replied: replied.to_owned(), silent_ms: 0 }
+        Sender {
+            pid,
+            name: "n2.t1".to_owned(),
+            streams: true,
+            flush: None,
+            replied: replied.to_owned(),
+            silent_ms: 0,
+        }
     }
 
     #[test]
@@ -52,7 +59,10 @@ mod tests {
         assert!(!effect.note("b", &[sender(1, "0"), sender(2, "0")]));
         assert!(!effect.note("b", &[sender(1, "1"), sender(2, "0")]));
         assert!(!effect.note("b", &[sender(1, "2"), sender(2, "0"), sender(3, "0")]));
-        assert!(effect.note("b", &[sender(1, "2"), sender(3, "0")]), "the one that was silent is gone, the third is new");
+        assert!(
+            effect.note("b", &[sender(1, "2"), sender(3, "0")]),
+            "the one that was silent is gone, the third is new"
+        );
         assert!(!effect.note("a", &[sender(3, "1")]));
     }
 }

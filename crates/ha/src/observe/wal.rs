@@ -27,7 +27,8 @@ pub struct EndOfWal {
 pub fn end_of_wal(data: &Path, size: WalSegmentSize, from: Lsn) -> Result<EndOfWal, HaError> {
     let folder = data.join("pg_wal");
     let names = segments(&folder, size)?;
-    let newest_of = |number| names.iter().filter(|name| name.number == number).map(|name| name.timeline).max();
+    let newest_of =
+        |number| names.iter().filter(|name| name.number == number).map(|name| name.timeline).max();
     // The next record would be the first of a segment that was never begun.
     if from.offset_in_segment(size) == 0
         && newest_of(from.segment(size)).is_none()
