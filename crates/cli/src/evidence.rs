@@ -6,6 +6,7 @@ use crate::args::high::Context;
 use jiff::{SignedDuration, Timestamp};
 use pgproof_backup::BackupReport;
 use pgproof_base::{Progress as _, Severity};
+use pgproof_drill::{DrillReport, Verdict};
 use pgproof_dump::DumpReport;
 use pgproof_pg::SystemIdentifier;
 use pgproof_repo::expire::ExpireReport;
@@ -119,6 +120,54 @@ pub(crate) fn of_restore(report: &pgproof_restore::Report) -> Record {
             .measured(name::RECOVERY_SECONDS, report.total_s + replay_s, Unit::Seconds);
     }
     record.ending(outcome(!damaged), format!("restored {} to {}", plan.chosen.backup, plan.target))
+}
+
+/// A drill's record and the cluster that it is about; none where the repository did not open, and so has no place for it either.
+pub(crate) fn of_drill(report: &DrillReport) -> Option<(Lineage, Record)> {
+    let source = report.source.as_ref()?;
+    let measured = &report.measured;
+    let subject = Subject {
+        backup: Some(source.backup),
+        timeline: Some(source.timeline),
+        lsn: measured.reached,
+        instant: measured.last_commit,
+        ..Subject::default()
+    };
+    let elapsed = Duration::try_from_secs_f64(report.total_s).unwrap_or_default();
+    // Without the primary's own last heartbeat only the bound is known.
+    let loss = measured.data_loss.map(|loss| loss.lost_s.unwrap_or(loss.at_most_s));
+    let wal = measured.wal.as_ref();
+    let numbers = [
+        (name::RESTORE_BYTES, measured.bytes_restored.map(|bytes| bytes as f64), Unit::Bytes),
+        (name::RESTORE_SECONDS, measured.restore_s, Unit::Seconds),
+        (name::REPLAY_BYTES, wal.map(|wal| wal.bytes as f64), Unit::Bytes),
+        (name::REPLAY_SECONDS, wal.map(|wal| wal.elapsed_s), Unit::Seconds),
+        (name::FIRST_QUERY, measured.first_query_s, Unit::Seconds),
+        // A drill restores in full, so its first query comes when all is recovered.
+        (name::RECOVERY_SECONDS, measured.first_query_s, Unit::Seconds),
+        (name::DATA_LOSS, loss, Unit::Seconds),
+    ];
+    let mut record =
+        ended_now(RecordKind::Drill, elapsed).with_postgres(version(source.server_version)).about(subject);
+    for (name, value, unit) in numbers {
+        if let Some(value) = value {
+            record = record.measured(name, value, unit);
+        }
+    }
+    for check in &report.checks {
+        let verdict = match check.verdict {
+            Verdict::Passed => ledger::Verdict::Passed,
+            Verdict::Failed => ledger::Verdict::Failed,
+            Verdict::NotDone => ledger::Verdict::Skipped,
+        };
+        let told = ledger::Check::new(check.check.name(), verdict, (check.elapsed_s * 1000.0) as u64);
+        record = record.checked(told.saying(&check.covered));
+    }
+    let summary = match &report.culprit {
+        None => format!("recovered {} to {}", source.backup, source.target),
+        Some(culprit) => format!("{} failed: {}", culprit.check, culprit.seen),
+    };
+    Some((Lineage::new(source.system), record.ending(outcome(report.passed()), summary)))
 }
 
 pub(crate) fn of_expire(report: &ExpireReport, elapsed: Duration) -> Record {

@@ -33,11 +33,11 @@ pub use observation::{
     Admission, Ancestry, LeaderContact, Observation, OnDisk, Peer, Postgres, Prepared, Primary, Promoting,
     Reading, Receiver, Report, Role, Serving, Standby, Store, Upstream, WalSender,
 };
-pub use position::{Position, TimelineOfTerm};
+pub use position::{Lineage, Position, TimelineOfTerm};
 pub use quorum::{Quorum, Step, SyncNames, overlap};
 pub use state::{
     AcceptedLoss, ClusterState, Election, ElectionReason, LossBound, Member, Mode, Pause, Promise, Published,
     Reign, Revision, STATE_FORMAT, Standing, Strictness, SwitchoverRequest,
 };
 pub use term::{Moment, NodeName, NodeNameError, StandbyName, Term};
-pub use timers::Timers;
+pub use timers::{Budget, RoundTrips, Timers, Unmeetable};

@@ -10,6 +10,7 @@ use crate::term::{Moment, NodeName, Term};
 use pgproof_pg::{Lsn, SystemIdentifier, TimelineId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// Everything that [`crate::decide`] looks at, besides its own memory and the time.
@@ -141,6 +142,12 @@ pub struct Upstream {
     pub leader: NodeName,
     /// The term in the `application_name`.
     pub term: Term,
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in term {}", self.leader, self.term)
+    }
 }
 
 /// How a node's WAL relates to that of the present leader.

@@ -5,7 +5,7 @@
 //! a delayed write of an earlier revision can never apply. Leases and the published position live beside it and are hints: an etcd
 //! that drops or stretches leases costs time, never a commit.
 
-use crate::position::{Position, TimelineOfTerm};
+use crate::position::{Lineage, Position, TimelineOfTerm};
 use crate::quorum::{Quorum, SyncNames};
 use crate::term::{NodeName, StandbyName, Term};
 use pgproof_pg::{Lsn, SystemIdentifier, TimelineId};
@@ -175,7 +175,9 @@ impl ElectionReason {
 /// A promise not to receive, and so not to acknowledge, anything of the current term any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Promise {
-    /// The end of its valid WAL, read after it stopped receiving.
+    /// The end of its valid WAL, read after it stopped receiving, on its own timeline.
+    pub end: Position,
+    /// How much of the present term's history that is: what promises are compared by.
     pub position: Position,
     /// Whether it can win.
     pub standing: Standing,
@@ -228,7 +230,7 @@ impl ClusterState {
             leader,
             reign: Reign::Leading,
             timeline,
-            timelines: vec![TimelineOfTerm { timeline, term }],
+            timelines: vec![TimelineOfTerm { timeline, term, begins: None }],
             quorum: Quorum::default(),
             narrowing: None,
             floor: position,
@@ -248,6 +250,11 @@ impl ClusterState {
             return Some(first.term);
         }
         self.timelines.iter().find(|t| t.timeline == timeline).map(|t| t.term)
+    }
+
+    /// How much of the present history a node holds whose WAL ends here; `None` on a timeline that the store never allotted.
+    pub fn shared(&self, end: Position) -> Option<Position> {
+        Lineage::new(&self.timelines).shared(end)
     }
 
     /// The number that the next term's timeline gets: above every one allotted before, used or not.

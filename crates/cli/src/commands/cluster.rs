@@ -217,7 +217,7 @@ struct ExplainReport {
 
 fn explain(store: &Arc<dyn Dcs>, cluster: &ClusterConfig, context: &Context) -> anyhow::Result<Exit> {
     let (state, answers) = observed(store)?;
-    let timers = timers(cluster.rto)?;
+    let timers = timers(cluster.rto, state.mode)?;
     let position = |name: &NodeName| answers.get(name).and_then(Option::as_ref)?.report.position;
     let present: Vec<&NodeName> =
         state.quorum.voters.iter().filter(|name| position(name).is_some()).collect();

@@ -8,7 +8,7 @@ use crate::config::{Config, parse_duration};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::printer::{Page, Report, render_findings, show_time};
-use crate::{archive_command, instance, repository};
+use crate::{archive_command, evidence, instance, repository};
 use jiff::Timestamp;
 use pgproof_base::{Bytes, Progress, human_duration};
 use pgproof_drill::heartbeat::{self, PrimaryBeat};
@@ -55,6 +55,9 @@ pub(crate) fn drill(args: &DrillArgs, context: &Context) -> anyhow::Result<Exit>
     clear_when_interrupted(of_this_process(&options.scratch, &PURPOSE))?;
     let report = pgproof_drill::drill(&repository, &options, Timestamp::now(), &context.talk)?;
     context.talk.clear();
+    if let Some((lineage, record)) = evidence::of_drill(&report) {
+        evidence::keep(context, &repository, lineage, &record);
+    }
     let exit = if report.passed() { Exit::Done } else { Exit::BadAnswer };
     context.printer.report("drill", &DrillOutcome::Done(Box::new(report)))?;
     Ok(exit)
@@ -99,7 +102,10 @@ fn options(args: &DrillArgs, context: &Context, config: &Config) -> anyhow::Resu
         roles: superusers(config),
         workers,
         checks: checks(config, workers)?,
-        objectives: Objectives { rto: duration("--rto", &args.rto)?, rpo: duration("--rpo", &args.rpo)? },
+        objectives: Objectives {
+            rto: duration("--rto", &args.rto)?.or(config.objectives.rto),
+            rpo: duration("--rpo", &args.rpo)?.or(config.objectives.rpo),
+        },
         older: args.try_older,
         primary: None,
     })

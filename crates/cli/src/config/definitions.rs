@@ -156,6 +156,19 @@ pub(crate) struct Key {
 
 const COUNT: Kind = Kind::Integer { min: 1, max: i64::MAX };
 
+/// A duration that is promised.
+const fn objective(name: &'static str, example: &'static str, doc: &'static str) -> Key {
+    Key {
+        section: Section::Objectives,
+        name,
+        kind: Kind::Duration { min_ms: 1000 },
+        otherwise: Otherwise::Found("not judged"),
+        variable: None,
+        example,
+        doc,
+    }
+}
+
 /// All settings, in the order of the file and of the reference.
 pub(crate) static KEYS: &[Key] = &joined::<{ GENERAL.len() + CLUSTER.len() }>(GENERAL);
 
@@ -667,60 +680,20 @@ const GENERAL: &[Key] = &[
         example: "\"1h\"",
         doc: "How long a backup stays marked before what only it needs is removed, by the store's clock. It lets a restore that began a moment ago say that it needs it.",
     },
-    Key {
-        section: Section::Objectives,
-        name: "rpo",
-        kind: Kind::Duration { min_ms: 1000 },
-        otherwise: Otherwise::Found("not judged"),
-        variable: None,
-        example: "\"5min\"",
-        doc: "How much of what was committed may be lost: the time that the archive may lag behind. archive_timeout of the server must be shorter.",
-    },
-    Key {
-        section: Section::Objectives,
-        name: "rto",
-        kind: Kind::Duration { min_ms: 1000 },
-        otherwise: Otherwise::Found("not judged"),
-        variable: None,
-        example: "\"1h\"",
-        doc: "How long a recovery to the end of the archive may take, replay included.",
-    },
-    Key {
-        section: Section::Objectives,
-        name: "restore_rto",
-        kind: Kind::Duration { min_ms: 1000 },
-        otherwise: Otherwise::Found("not judged"),
-        variable: None,
-        example: "\"1h\"",
-        doc: "How long restoring all files may take, before replay.",
-    },
-    Key {
-        section: Section::Objectives,
-        name: "backup_max_age",
-        kind: Kind::Duration { min_ms: 1000 },
-        otherwise: Otherwise::Found("not judged"),
-        variable: None,
-        example: "\"26h\"",
-        doc: "How old the newest good backup may be.",
-    },
-    Key {
-        section: Section::Objectives,
-        name: "verify_every",
-        kind: Kind::Duration { min_ms: 1000 },
-        otherwise: Otherwise::Found("not judged"),
-        variable: None,
-        example: "\"7d\"",
-        doc: "How old the newest `pgproof verify` that found nothing wrong may be.",
-    },
-    Key {
-        section: Section::Objectives,
-        name: "drill_every",
-        kind: Kind::Duration { min_ms: 1000 },
-        otherwise: Otherwise::Found("not judged"),
-        variable: None,
-        example: "\"7d\"",
-        doc: "How old the newest rehearsed recovery with a good answer may be.",
-    },
+    objective(
+        "rpo",
+        "\"5min\"",
+        "How much of what was committed may be lost: the time that the archive may lag behind. archive_timeout of the server must be shorter.",
+    ),
+    objective("rto", "\"1h\"", "How long a recovery to the end of the archive may take, replay included."),
+    objective("restore_rto", "\"1h\"", "How long restoring all files may take, before replay."),
+    objective("backup_max_age", "\"26h\"", "How old the newest good backup may be."),
+    objective(
+        "verify_every",
+        "\"7d\"",
+        "How old the newest `pgproof verify` that found nothing wrong may be.",
+    ),
+    objective("drill_every", "\"7d\"", "How old the newest rehearsed recovery with a good answer may be."),
     Key {
         section: Section::Drill,
         name: "scratch",

@@ -71,6 +71,12 @@ fn status_tells_for_each_objective_whether_evidence_keeps_it() -> Result<()> {
     for objective in ["rto", "drill_every"] {
         assert_eq!(verdict(&status(&scene, &[(objective, "1h")], 1)?, objective)?, "unproven");
     }
+    let scratch = scene.server.dir("x")?.display().to_string();
+    scene.pgproof(&["drill", "--scratch", &scratch])?.succeeded()?;
+    let report = status(&scene, &[("rto", "1h"), ("drill_every", "1h")], 0)?;
+    for objective in ["rto", "drill_every"] {
+        assert_eq!(verdict(&report, objective)?, "kept", "{objective}");
+    }
     let page = scene.pgproof(&["status"])?.succeeded()?.stdout;
     ensure!(page.contains("Recovery windows") && page.contains("timeline 1: "), "{page}");
     Ok(())

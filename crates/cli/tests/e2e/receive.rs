@@ -6,7 +6,7 @@ use crate::scene::Scene;
 use crate::several::{object, offsite, with_offsite};
 use anyhow::{Context, Result, ensure};
 use pgproof_server::find;
-use pgproof_testkit::{free_port, Postgres, Seed, wait};
+use pgproof_testkit::{Postgres, Seed, free_port, wait};
 use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;

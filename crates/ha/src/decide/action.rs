@@ -122,6 +122,71 @@ pub enum Action {
     Found,
 }
 
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wait => f.write_str("wait"),
+            Self::Write { change, .. } => write!(f, "write to the store: {change}"),
+            Self::StopReceiving => f.write_str("stop receiving"),
+            Self::FindPosition => f.write_str("replay all WAL to learn its end"),
+            Self::FetchWal { from, up_to } => write!(f, "fetch WAL from {from} up to {up_to}"),
+            Self::Follow(upstream) => write!(f, "follow {upstream}"),
+            Self::SetNames(names) => write!(f, "set synchronous_standby_names to `{names}`"),
+            Self::PreparePromotion { names, timeline } => {
+                write!(f, "prepare the promotion to timeline {timeline} with `{names}`")
+            }
+            Self::Promote => f.write_str("promote"),
+            Self::StartPrimary { names } => write!(f, "start as primary with `{names}`"),
+            Self::StartStandby { upstream: Some(upstream) } => write!(f, "start as standby of {upstream}"),
+            Self::StartStandby { upstream: None } => f.write_str("start as standby of nobody"),
+            Self::Kill { why } => write!(f, "kill PostgreSQL: {}", why.as_str()),
+            Self::StopForSwitchover => f.write_str("stop for the switchover"),
+            Self::Rejoin { upstream, way } => write!(f, "rejoin {upstream} by {}", way.as_str()),
+            Self::Found => f.write_str("found the cluster"),
+        }
+    }
+}
+
+impl Way {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rewind => "pg_rewind",
+            Self::Restore => "a delta restore",
+            Self::Clone => "a clone",
+        }
+    }
+}
+
+impl KillReason {
+    /// The reason in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Superseded => "another node leads",
+            Self::Expired => "its authority ran out",
+            Self::Hung => "it does not answer",
+            Self::Stray => "its timeline was never allotted",
+            Self::Switchover => "it did not stop in time for the switchover",
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenElection => "open an election",
+            Self::Promise => "promise",
+            Self::Win => "win the election",
+            Self::CancelElection => "cancel the election",
+            Self::Lead => "lead",
+            Self::Widen => "make elections harder",
+            Self::Intend => "intend to make elections easier",
+            Self::Narrow => "make elections easier",
+            Self::DropSwitchover => "drop the switchover",
+        })
+    }
+}
+
 /// How a data directory is brought to the leader's history, in the order they are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

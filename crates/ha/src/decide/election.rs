@@ -46,20 +46,20 @@ impl<R: Rules> Situation<'_, R> {
             return Step { action: Action::FindPosition, blocked: Some(Blocked::PositionUnknown) };
         };
         // WAL of a timeline that the store never allotted cannot be compared, so nothing is promised about it.
-        let Some(term) = state.term_of(standby.timeline) else {
+        let end = state.term_of(standby.timeline).map(|term| Position::new(term, lsn));
+        let Some((end, position)) = end.and_then(|end| Some((end, self.rules.position(state, end)?))) else {
             return Step::blocked(Blocked::StrayTimeline { timeline: standby.timeline });
         };
-        let position = Position::new(term, lsn);
         match promised {
-            Some(promise) if promise.position >= position => self.contend(state, election, promise),
-            _ => self.promise(state, election, position),
+            Some(promise) if promise.end == end => self.contend(state, election, promise),
+            _ => self.promise(state, election, end, position),
         }
     }
 
-    fn promise(&self, state: &ClusterState, election: &Election, position: Position) -> Step {
+    fn promise(&self, state: &ClusterState, election: &Election, end: Position, position: Position) -> Step {
         let mut election = election.clone();
         let standing = state.standing(&self.settings.me).unwrap_or(self.settings.standing);
-        election.promises.insert(self.settings.me.clone(), Promise { position, standing });
+        election.promises.insert(self.settings.me.clone(), Promise { end, position, standing });
         self.write(Change::Promise, ClusterState { election: Some(election), ..state.clone() })
     }
 
@@ -78,7 +78,7 @@ impl<R: Rules> Situation<'_, R> {
             Some(_) => self.fence_to_wait_for(state, election).map(Step::blocked),
             None => self.obstacle(state, election, mine),
         };
-        obstacle.unwrap_or_else(|| self.write(Change::Win, self.new_term(state, election, mine.position)))
+        obstacle.unwrap_or_else(|| self.write(Change::Win, self.new_term(state, election, mine.end)))
     }
 
     /// What keeps this node from winning now.
@@ -111,7 +111,7 @@ impl<R: Rules> Situation<'_, R> {
             return Some(Step::wait());
         }
         let fence = self.fence_to_wait_for(state, election);
-        fence.or_else(|| self.too_much_lost(state, election, mine.position)).map(Step::blocked)
+        fence.or_else(|| self.too_much_lost(state, election, mine.end)).map(Step::blocked)
     }
 
     /// Somebody has more of what may have been acknowledged: that one wins, or gives its WAL.
@@ -188,7 +188,7 @@ impl<R: Rules> Situation<'_, R> {
     fn new_term(&self, state: &ClusterState, election: &Election, mine: Position) -> ClusterState {
         let (me, term, timeline) = (&self.settings.me, state.term.next(), state.next_timeline());
         let mut timelines = state.timelines.clone();
-        timelines.push(TimelineOfTerm { timeline, term });
+        timelines.push(TimelineOfTerm { timeline, term, begins: Some(mine) });
         ClusterState {
             term,
             leader: me.clone(),

@@ -160,10 +160,9 @@ impl<R: Rules> Situation<'_, R> {
         if let Some(election) = &state.election {
             return self.challenged(state, primary, &election.reason);
         }
-        if let Some(request) = state.switchover.as_ref().filter(|_| state.paused.is_none()) {
-            if let Some(step) = self.switchover(state, primary, request) {
-                return step;
-            }
+        let request = state.switchover.as_ref().filter(|_| state.paused.is_none());
+        if let Some(step) = request.and_then(|request| self.switchover(state, primary, request)) {
+            return step;
         }
         let confirmed = self.admission() == Admission::Clients;
         self.voters(state, primary).unwrap_or_else(|| match confirmed {

@@ -58,6 +58,11 @@ pub trait Rules {
         state.election.is_none()
     }
 
+    /// 4: what promises are compared by: how much of the present history a node holds.
+    fn position(&self, state: &ClusterState, end: Position) -> Option<Position> {
+        state.shared(end)
+    }
+
     /// 4: whether `mine` is as advanced as one of the quorum.
     fn covers(&self, mine: Position, other: Position) -> bool {
         mine >= other

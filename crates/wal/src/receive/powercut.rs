@@ -199,7 +199,8 @@ impl<'a> Disk<'a> {
 
     fn is_handed_over(&self) -> bool {
         let control = pgproof_server::find::control_file(self.site.server.pgdata()).unwrap();
-        super::place::holdings(self.dir.path(), control.system_identifier, self.site.size)
+        let folder = pgproof_repo::received::folder(self.dir.path(), control.system_identifier);
+        pgproof_repo::received::Holdings::look(&folder, self.site.size)
             .is_ok_and(|held| held.complete.is_empty())
     }
 

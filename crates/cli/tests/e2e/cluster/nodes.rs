@@ -134,7 +134,7 @@ impl Cluster {
     fn status(&self) -> Result<Value> {
         let text = self.pgproof(&["cluster", "status", "--json"])?;
         let json: Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
-        Ok(json.get("result").cloned().unwrap_or(json))
+        Ok(json.get("report").cloned().unwrap_or(json))
     }
 
     pub(super) fn leader(&self) -> Result<String> {
