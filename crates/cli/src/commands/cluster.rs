@@ -314,6 +314,12 @@ fn switchover(store: &Arc<dyn Dcs>, args: &SwitchoverArgs, context: &Context) ->
         None => None,
     };
     let asked = change_state(&**store, |state| {
+        if !state.quorum.can_elect() {
+            return Err(HaError::Refused {
+                why: "fewer standbys vote than a commit waits for: nobody could take over".to_owned(),
+                hint: "`pgproof cluster status` shows who is missing".to_owned(),
+            });
+        }
         let known = to.as_ref().is_none_or(|to| state.members.contains_key(to) && *to != state.leader);
         if !known {
             let others = state.members.keys().filter(|name| **name != state.leader);
@@ -391,6 +397,10 @@ fn await_leader(
                 MovedReport { from: asked.leader.clone(), to: state.leader, term: state.term.0, took_ms };
             context.printer.report(command, &report)?;
             return Ok(Exit::Done);
+        }
+        // The leader found that it cannot be done, or nobody could win.
+        if state.term == asked.term && state.switchover.is_none() && state.election.is_none() {
+            break;
         }
     }
     let (state, answers) = observed(store)?;

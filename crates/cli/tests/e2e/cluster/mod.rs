@@ -76,10 +76,12 @@ fn a_switchover_moves_the_primary_and_the_store_may_be_away_for_a_while() -> Res
     writer.wait_for_more(20)?;
     let first = cluster.leader()?;
     let to = cluster.names().into_iter().find(|name| *name != first).context("another node")?;
-    let moved = cluster.pgproof(&["cluster", "switchover", "--to", &to, "--json"])?;
+    let moved = cluster.pgproof(&["cluster", "switchover", "--to", &to, "--timeout", "20s", "--json"])?;
     ensure!(
-        moved.contains(&format!("\"to\":\"{to}\"")) || moved.contains(&format!("\"to\": \"{to}\"")),
-        "{moved}"
+        moved.contains(&format!("\"to\": \"{to}\"")),
+        "{moved}
+{}",
+        cluster.logs()
     );
     writer.wait_for_more(20)?;
     cluster.wait_for_all()?;

@@ -153,13 +153,14 @@ impl Cluster {
             let members = status["members"].as_array().cloned().unwrap_or_default();
             let is = |role: &str| members.iter().filter(|member| member["role"] == role).count();
             let votes = members.iter().filter(|member| member["votes"] == true).count();
-            let whole = status["available"] == true && is("primary") == 1 && is("standby") == 2 && votes == 2;
+            let protected = status["synchronous"] == 1 && status["available"] == true && votes == 2;
+            let whole = protected && is("primary") == 1 && is("standby") == 2;
             Ok((whole && status["election"].is_null()).then_some(()))
         });
         whole.with_context(|| self.logs())
     }
 
-    fn logs(&self) -> String {
+    pub(super) fn logs(&self) -> String {
         let tail = |path: &Path, lines: usize| {
             let text = fs::read_to_string(path).unwrap_or_default();
             let all: Vec<&str> = text.lines().collect();
