@@ -2,7 +2,7 @@
 //!
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
-use super::cluster::FenceArgs;
+use super::cluster::{AgentArgs, ClusterCommand, FenceArgs};
 use super::drill::{DrillArgs, HeartbeatArgs};
 use super::dump::{DumpArgs, LoadArgs};
 use super::key::KeyCommand;
@@ -102,6 +102,11 @@ pub(crate) enum LowCommand {
     Pin(PinArgs),
     /// Let the retention decide about a backup again
     Unpin(UnpinArgs),
+    /// Keep this node's PostgreSQL part of a highly available cluster, until interrupted
+    Agent(AgentArgs),
+    /// Show a highly available cluster, and change it
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Guard a data directory against its agent's death; the agent starts it
     #[command(hide = true)]
     Fence(FenceArgs),

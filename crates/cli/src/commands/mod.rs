@@ -1,8 +1,10 @@
 //! One file for each verb: what it means, how it is done by the libraries, how its report reads.
 
+mod agent;
 mod archive;
 mod backup;
 mod check;
+mod cluster;
 mod completions;
 mod config;
 mod copy;
@@ -68,6 +70,8 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Repair(_) => "repair",
         LowCommand::Pin(_) => "pin",
         LowCommand::Unpin(_) => "unpin",
+        LowCommand::Agent(_) => "agent",
+        LowCommand::Cluster(command) => cluster::name(command),
         LowCommand::Fence(_) => "fence",
         LowCommand::Key(Key::List(_)) => "key list",
         LowCommand::Key(Key::Add(_)) => "key add",
@@ -110,6 +114,8 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Repair(args) => repair::repair(args, context),
         LowCommand::Pin(args) => pin::pin(args, context),
         LowCommand::Unpin(args) => pin::unpin(args, context),
+        LowCommand::Agent(args) => agent::agent(args, context),
+        LowCommand::Cluster(command) => cluster::cluster(command, context),
         LowCommand::Fence(args) => fence::fence(args),
         LowCommand::Key(command) => key::key(command, context),
         LowCommand::Config(ConfigCommand::Explain(args)) => config::explain(args, context),

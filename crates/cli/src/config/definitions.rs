@@ -5,6 +5,7 @@
 //! test compares the two. Ranges are checked when the file is read, so that a typing error is found by `check` and not by the
 //! first backup.
 
+use super::cluster::{CLUSTER, joined};
 use pgproof_server::{ChannelBinding, SslMode};
 
 /// The tables of the file.
@@ -24,10 +25,12 @@ pub(crate) enum Section {
     Objectives,
     /// `[drill]`
     Drill,
+    /// `[cluster]`
+    Cluster,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Instance,
         Self::Repository,
         Self::Backup,
@@ -35,6 +38,7 @@ impl Section {
         Self::Retention,
         Self::Objectives,
         Self::Drill,
+        Self::Cluster,
     ];
 
     /// The table's name in the file.
@@ -47,6 +51,7 @@ impl Section {
             Self::Retention => "retention",
             Self::Objectives => "objectives",
             Self::Drill => "drill",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -70,6 +75,7 @@ impl Section {
                  proves it. What is not set is not judged. See docs/manual/status.md."
             }
             Self::Drill => "How `pgproof drill` works. See docs/manual/drill.md.",
+            Self::Cluster => "What `pgproof agent` keeps available. See docs/manual/cluster.md.",
         }
     }
 }
@@ -134,7 +140,7 @@ pub(crate) enum Otherwise {
 }
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Key {
     pub(crate) section: Section,
     pub(crate) name: &'static str,
@@ -150,7 +156,6 @@ pub(crate) struct Key {
 
 const COUNT: Kind = Kind::Integer { min: 1, max: i64::MAX };
 
-/// All settings, in the order of the file and of the reference.
 /// A duration that is promised.
 const fn objective(name: &'static str, example: &'static str, doc: &'static str) -> Key {
     Key {
@@ -164,7 +169,10 @@ const fn objective(name: &'static str, example: &'static str, doc: &'static str)
     }
 }
 
-pub(crate) static KEYS: &[Key] = &[
+/// All settings, in the order of the file and of the reference.
+pub(crate) static KEYS: &[Key] = &joined::<{ GENERAL.len() + CLUSTER.len() }>(GENERAL);
+
+const GENERAL: &[Key] = &[
     Key {
         section: Section::Instance,
         name: "pgdata",
@@ -745,32 +753,4 @@ pub(crate) static KEYS: &[Key] = &[
 /// The setting of that name, if there is one.
 pub(crate) fn find(section: Section, name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.section == section && key.name == name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::value::check_value;
-
-    #[test]
-    fn every_default_and_example_is_a_valid_value() {
-        for key in KEYS {
-            if let Otherwise::Value(value) = key.otherwise {
-                check_value(key.kind, value).unwrap_or_else(|why| panic!("default of {}: {why}", key.name));
-            }
-            check_value(key.kind, key.example.trim_matches('"'))
-                .unwrap_or_else(|why| panic!("example of {}: {why}", key.name));
-        }
-    }
-
-    #[test]
-    fn names_are_unique_in_their_section() {
-        for (i, key) in KEYS.iter().enumerate() {
-            assert!(
-                !KEYS[..i].iter().any(|k| k.section == key.section && k.name == key.name),
-                "{}",
-                key.name
-            );
-        }
-    }
 }

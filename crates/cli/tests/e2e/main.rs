@@ -6,6 +6,7 @@ mod bad_input;
 mod campaign;
 mod check;
 mod cloud;
+mod cluster;
 mod databases;
 mod drill;
 mod dump;

@@ -6,19 +6,20 @@
 //! an agent that restarts finds its server, its fence and the store as they are.
 
 mod board;
+mod change;
 mod look;
 mod peers;
 mod run;
 mod step;
 mod store;
-mod timing;
 
 pub use board::{Board, PeerAnswer};
+pub use change::change_state;
+pub use peers::ask_members;
 pub use run::{Event, run};
 pub use store::{LEADER_KEY, STATE_KEY, TOKEN_KEY, parse_state, read_state};
-pub use timing::timers;
 
-use crate::{Founding, Mode, act::Node};
+use crate::{Founding, HaError, Mode, Timers, act::Node};
 use std::{path::PathBuf, time::Duration};
 
 /// What an agent is told by its configuration.
@@ -40,4 +41,18 @@ pub struct AgentConfig {
     pub founding: Founding,
     /// This program, which the fence is started from.
     pub program: PathBuf,
+}
+
+/// Nodes that an RTO is derived for: with fewer, no commit is safe from the loss of one, and more make nothing slower.
+const NODES: usize = 3;
+
+/// The timers that follow from a declared RTO.
+///
+/// # Errors
+/// [`HaError::Refused`] with the arithmetic when it cannot be kept.
+pub fn timers(rto: Duration, mode: Mode) -> Result<Timers, HaError> {
+    Timers::derive(rto, NODES, mode).map_err(|error| HaError::Refused {
+        why: error.to_string(),
+        hint: "set cluster.rto to what can be kept".to_owned(),
+    })
 }

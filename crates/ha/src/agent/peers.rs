@@ -1,9 +1,9 @@
 //! The threads that ask the other agents, directly: one for each, so that nobody waits for one that is dead.
 
 use super::board::{Board, PeerAnswer, now};
-use crate::{Moment, NodeName, Term};
+use crate::{ClusterState, Moment, NodeName, Term};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::{TcpStream, ToSocketAddrs},
     sync::Arc,
@@ -68,6 +68,19 @@ fn refuse(board: &Board, name: &NodeName, address: &str, term: Term, token: &str
     let Some(span) = answer.and_then(|body| body.trim().parse().ok()) else { return };
     board.notes().refusals.insert(name.clone(), asked.plus(Duration::from_millis(span)));
     board.ring();
+}
+
+/// What each agent of a cluster says of itself now; none where it does not answer in time. All are asked at once.
+#[must_use]
+pub fn ask_members(state: &ClusterState, limit: Duration) -> BTreeMap<NodeName, Option<PeerAnswer>> {
+    let asked = state.members.iter().map(|(name, member)| {
+        let address = member.agent_address.clone();
+        let asking = thread::spawn(move || ask(&address, "GET", "/peer", "", limit));
+        (name.clone(), asking)
+    });
+    let asked: Vec<_> = asked.collect();
+    let answer = |text: String| serde_json::from_str(&text).ok();
+    asked.into_iter().map(|(name, asking)| (name, asking.join().ok().flatten().and_then(answer))).collect()
 }
 
 /// A request without a body; the answer's body if its status is 200.

@@ -3,7 +3,7 @@
 use super::board::{Board, PeerAnswer, Said, now};
 use super::look::{Looker, history};
 use super::step::Hands;
-use super::{AgentConfig, peers, store, timing};
+use super::{AgentConfig, peers, store, timers};
 use crate::{
     Action, Admission, Clients, Decision, HaError, Memory, Moment, Observation, Postgres, Report, Role,
     Serving, Settings, Standing, Term,
@@ -61,7 +61,7 @@ pub fn run(
     stop: &AtomicBool,
     tell: &dyn Fn(Event<'_>),
 ) -> Result<(), HaError> {
-    let timers = timing::timers(config.rto)?;
+    let timers = timers(config.rto, config.mode)?;
     let board = Board::new(config.node.clone(), timers.heartbeat, dcs);
     let listener = TcpListener::bind(&config.listen).map_err(HaError::host("listen on", &config.listen))?;
     http::serve(&board, listener)?;

@@ -84,7 +84,11 @@ pub fn server_processes(data: &Path) -> Result<Vec<u32>, HaError> {
 }
 
 fn find(data: &Path) -> Result<Vec<Process>, HaError> {
-    let directory = data.metadata().map_err(HaError::host("look at", data))?;
+    let directory = match data.metadata() {
+        // Nothing serves a directory that is not there.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        looked => looked.map_err(HaError::host("look at", data))?,
+    };
     let identity = (directory.dev(), directory.ino());
     let entries = fs::read_dir("/proc").map_err(HaError::host("list", "/proc"))?;
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
