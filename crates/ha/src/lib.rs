@@ -37,7 +37,7 @@ pub use position::{Lineage, Position, TimelineOfTerm};
 pub use quorum::{Quorum, Step, SyncNames, overlap};
 pub use state::{
     AcceptedLoss, ClusterState, Election, ElectionReason, LossBound, Member, Mode, Pause, Promise, Published,
-    Reign, Revision, STATE_FORMAT, Standing, Strictness, SwitchoverRequest,
+    PublishedPosition, Reign, Revision, STATE_FORMAT, Standing, Strictness, SwitchoverRequest,
 };
 pub use term::{Moment, NodeName, NodeNameError, StandbyName, Term};
 pub use timers::{Budget, RoundTrips, Timers, Unmeetable};

@@ -15,6 +15,8 @@ mod follower;
 mod leader;
 mod memory;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod voters;
 
 pub use action::{Action, Blocked, Change, Clients, Decision, KillReason, Way};

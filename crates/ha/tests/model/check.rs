@@ -2,6 +2,7 @@
 
 use crate::agent::{Clock, Network, settings};
 use crate::fair::settles;
+use crate::walk::landmarks;
 use crate::world::{Budget, NODES, World, index};
 use pgproof_ha::decide::Rules;
 use pgproof_ha::{Decision, Memory, Settings};
@@ -181,7 +182,9 @@ impl<R: Rules + Send + Sync + 'static> Model for Cluster<R> {
     type Action = Event;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::settled(self.budget)]
+        let mut worlds = vec![World::settled(self.budget)];
+        worlds.extend(landmarks(self));
+        worlds
     }
 
     fn actions(&self, world: &World, events: &mut Vec<Event>) {

@@ -2,7 +2,8 @@
 
 use crate::check::{Cluster, Event, nothing_lost};
 use crate::fair::{settles, story};
-use crate::world::World;
+use crate::world::{NODES, World};
+use pgproof_ha::Reign;
 use pgproof_ha::decide::Rules;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -67,6 +68,44 @@ pub(crate) fn walk<R: Rules>(model: &Cluster<R>, seed: u64, steps: usize) -> (us
     let ended = settles(model, &world);
     let violation = (!ended).then(|| Violation { property: ENDS, events: shortened(model, &events, ENDS) });
     (steps, violation)
+}
+
+/// Where a search begins besides the settled cluster, because from there it would not come so far: an election with one promise, a winner
+/// not yet promoted, a second term with clients, elections being made easier in it. Each as the first random walk comes by.
+pub(crate) fn landmarks<R: Rules>(model: &Cluster<R>) -> Vec<World> {
+    let open = |world: &World| world.state.election.as_ref().is_some_and(|e| e.promises.len() == 1);
+    let second = |world: &World, reign| world.state.term.0 == 2 && world.state.reign == reign;
+    let places: [&dyn Fn(&World) -> bool; 4] = [
+        &|world| open(world) && world.commits > 0 && world.acknowledged > 0,
+        &|world| second(world, Reign::Elected) && world.acknowledged > 0,
+        &|world| {
+            second(world, Reign::Leading)
+                && (0..NODES).any(|n| world.receiver(n).is_some_and(|u| u.term.0 == 2))
+        },
+        &|world| second(world, Reign::Leading) && world.state.narrowing.is_some(),
+    ];
+    places
+        .iter()
+        .filter_map(|place| (0..LANDMARK_WALKS_MAX).find_map(|seed| first(model, seed, place)))
+        .collect()
+}
+
+/// More walks than any landmark needed so far.
+const LANDMARK_WALKS_MAX: u64 = 500;
+
+/// The first world of a walk that is as asked, with its faults still to come.
+fn first<R: Rules>(model: &Cluster<R>, seed: u64, place: &dyn Fn(&World) -> bool) -> Option<World> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut world = World::settled(model.budget);
+    for _ in 0..120 {
+        let event = choose(&model.events(&world), &mut random);
+        world = model.after(&world, event);
+        if place(&world) {
+            (world.left.crashes, world.left.delays) = (model.budget.crashes, model.budget.delays);
+            return Some(world);
+        }
+    }
+    None
 }
 
 /// Faults and lost patience are rare, or nothing else would happen.
