@@ -7,8 +7,8 @@
 use crate::config::{Config, RepositoryConfig};
 use crate::repository;
 use pgproof_base::{Remedy, Severity, shell_word};
-use pgproof_repo::verify::{LineageReport, VerifyFinding, VerifyReport};
-use pgproof_repo::{Content, Lineage, Repository};
+use pgproof_repo::verify::{VerifyFinding, VerifyReport};
+use pgproof_repo::{Lineage, Repository};
 use pgproof_store::ObjectPath;
 
 /// The configured repositories, opened when something is wrong in one of them.
@@ -36,7 +36,7 @@ impl Others {
             configured.iter().filter_map(open).collect()
         });
         for lineage in &mut report.lineages {
-            let of = lineage_of(lineage);
+            let of = lineage.lineage();
             for found in lineage.findings.iter_mut().filter(|one| one.finding.severity > Severity::Info) {
                 let wanted = wanted(of, found);
                 let holder = opened.iter().filter(|(name, _)| name != own).find(|(_, repository)| {
@@ -47,13 +47,6 @@ impl Others {
                 }
             }
         }
-    }
-}
-
-fn lineage_of(report: &LineageReport) -> Lineage {
-    match report.content {
-        Content::Cluster => Lineage::new(report.system),
-        Content::Dumps => Lineage::dumps(report.system),
     }
 }
 

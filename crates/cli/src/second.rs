@@ -7,7 +7,8 @@ use crate::args::high::Context;
 use crate::config::{Config, RepositoryConfig};
 use crate::fault::Refused;
 use crate::repository::unlock;
-use pgproof_repo::Repository;
+use pgproof_pg::SystemIdentifier;
+use pgproof_repo::{Content, Repository};
 use pgproof_server::privilege::Owner;
 use pgproof_store::StoreConfig;
 use std::path::Path;
@@ -79,6 +80,14 @@ pub(crate) fn open_both(
     };
     let (written, read) = (open(&written)?, open(&read)?);
     Ok((config, written, read))
+}
+
+/// What a lineage is called above what was done to it.
+pub(crate) fn heading(system: SystemIdentifier, content: Content) -> String {
+    match content {
+        Content::Cluster => format!("System {system}"),
+        Content::Dumps => format!("Dumps of system {system}"),
+    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use crate::map::{ExtentRef, FileMap, PAGE_BYTES, blocks_of};
 use crate::pack::ExtentReader;
 use crate::parallel::lock;
 use crate::repository::Repository;
-use crate::{BackupId, Error, Result};
-use pgproof_pg::SystemIdentifier;
+use crate::{BackupId, Error, Lineage, Result};
 use std::sync::{Arc, Mutex};
 
 /// A page as PostgreSQL has it.
@@ -48,7 +47,7 @@ type ExtentKey = (u32, u32);
 #[derive(Debug)]
 pub struct PageReader {
     repository: Repository,
-    system: SystemIdentifier,
+    lineage: Lineage,
     manifest: Manifest,
     files: Mutex<Lru<String, Option<Arc<StoredFile>>>>,
     extents: Mutex<Lru<ExtentKey, Arc<Vec<u8>>>>,
@@ -63,14 +62,15 @@ impl PageReader {
     /// As [`Manifest::open`].
     pub fn open(
         repository: &Repository,
-        system: SystemIdentifier,
+        lineage: impl Into<Lineage>,
         backup: &BackupId,
         limits: AccessLimits,
     ) -> Result<Self> {
+        let lineage = lineage.into();
         Ok(Self {
             repository: repository.clone(),
-            system,
-            manifest: Manifest::open(repository, system, backup)?,
+            lineage,
+            manifest: Manifest::open(repository, lineage, backup)?,
             files: Mutex::new(Lru::new(limits.files)),
             extents: Mutex::new(Lru::new(limits.extents)),
             idle: Mutex::new(Vec::new()),
@@ -134,7 +134,7 @@ impl PageReader {
         let idle = lock(&self.idle).pop();
         let mut reader = match idle {
             Some(reader) => reader,
-            None => ExtentReader::new(&self.repository, self.system)?,
+            None => ExtentReader::new(&self.repository, self.lineage)?,
         };
         let mut pages = Vec::new();
         let read = reader.read(pack, extent, &mut pages);
@@ -162,8 +162,8 @@ mod tests {
 
     /// A backup of one file of 40 blocks, of which 16 to 31 are a hole, and of which the last is not full.
     fn backup_of(repository: &Repository, content: &[u8]) -> FileEntry {
-        let system = lineage().system();
-        let mut pack = PackWriter::create(repository, system, &backup(), PackNumber(0)).unwrap();
+        let lineage = lineage();
+        let mut pack = PackWriter::create(repository, lineage, &backup(), PackNumber(0)).unwrap();
         let mut encoder = Encoder::new(Codec::default()).unwrap();
         let mut placed = Vec::new();
         for range in [0..16_u32, 32..40] {
@@ -184,7 +184,7 @@ mod tests {
             length: 39 * 8192 + 1,
             map: FileMap::from_pieces(pieces, 40).unwrap(),
         };
-        let mut manifest = ManifestWriter::create(repository, system, &backup()).unwrap();
+        let mut manifest = ManifestWriter::create(repository, lineage, &backup()).unwrap();
         manifest.add(&entry).unwrap();
         manifest.finish(&packs, &summary()).unwrap();
         entry
@@ -197,7 +197,7 @@ mod tests {
         content[16 * PAGE_BYTES..32 * PAGE_BYTES].fill(0);
         let entry = backup_of(&repository, &content);
         let limits = AccessLimits { files: 1, extents: 1 };
-        let reader = PageReader::open(&repository, lineage().system(), &backup(), limits).unwrap();
+        let reader = PageReader::open(&repository, lineage(), &backup(), limits).unwrap();
         assert_eq!(reader.file("base/5/1").unwrap().unwrap().map, entry.map);
         let mut page = [1; PAGE_BYTES];
         let mut read = |block: u32| {
@@ -214,7 +214,7 @@ mod tests {
         let repository = on(Arc::new(Memory::new()), Suite::None);
         backup_of(&repository, &pages(40, 1));
         let limits = AccessLimits::default();
-        let reader = PageReader::open(&repository, lineage().system(), &backup(), limits).unwrap();
+        let reader = PageReader::open(&repository, lineage(), &backup(), limits).unwrap();
         let mut page = [0; PAGE_BYTES];
         assert_eq!(reader.page("base/5/1", 40, &mut page).unwrap_err().code(), "repository-refused");
         assert_eq!(reader.page("base/5/2", 0, &mut page).unwrap_err().code(), "repository-refused");

@@ -147,6 +147,11 @@ impl Lineage {
         Self { system, content: Content::Dumps }
     }
 
+    /// The lineage of what a system has of one kind.
+    pub fn of(system: SystemIdentifier, content: Content) -> Self {
+        Self { system, content }
+    }
+
     /// The lineage whose folder has this name; `None` for any other folder.
     pub fn of_dir(name: &str) -> Option<Self> {
         match name.strip_prefix(DUMPS_PREFIX) {

@@ -3,6 +3,7 @@
 use crate::results::Results;
 use crate::site::{Encryption, Site};
 use anyhow::{Context, Result};
+use pgproof_pg::SystemIdentifier;
 use pgproof_repo::access::AccessLimits;
 use pgproof_repo::{PageReader, Repository, Unlock};
 use pgproof_store::Directory;
@@ -26,7 +27,7 @@ pub(crate) fn random_pages(results: &mut Results) -> Result<()> {
     let (id, system) = (text("/report/id")?, text("/report/system_identifier")?);
     let repository = Repository::open(Arc::new(Directory::open(site.repository())?), &Unlock::Nothing)?;
     let limits = AccessLimits { files: 1, extents: 1 };
-    let reader = PageReader::open(&repository, system.parse()?, &id.parse()?, limits)?;
+    let reader = PageReader::open(&repository, system.parse::<SystemIdentifier>()?, &id.parse()?, limits)?;
     let mut places = Vec::new();
     for entry in reader.manifest().files() {
         let entry = entry?;

@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::init::create_second;
 use crate::printer::{Align, Page, Report, Table, show_time};
-use crate::second::{Named, choose, open_both};
+use crate::second::{Named, choose, heading, open_both};
 use crate::{evidence, repository};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,7 +16,7 @@ use pgproof_repo::catalog::Scope;
 use pgproof_repo::transfer::{
     self, CopyOptions, CopyPlan, CopyReport, CopyState, Fate, LineageCopy, WalScope, plan_copy,
 };
-use pgproof_repo::{BackupId, Repository};
+use pgproof_repo::{BackupId, Content, Repository};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -132,7 +132,7 @@ impl Report for Copied {
 }
 
 fn render_plan(page: &mut Page, plan: &CopyPlan) {
-    page.heading(format!("System {}", plan.system));
+    page.heading(heading(plan.system, plan.content));
     let columns = [
         ("backup", Align::Left),
         ("finished", Align::Left),
@@ -157,6 +157,9 @@ fn render_plan(page: &mut Page, plan: &CopyPlan) {
         ]);
     }
     page.table(&table);
+    if plan.content == Content::Dumps {
+        return;
+    }
     page.line(format!(
         "WAL: {} segments ({}) to copy, {} to compare; {} history files",
         plan.segments, plan.segment_bytes, plan.segments_present, plan.histories
@@ -164,7 +167,7 @@ fn render_plan(page: &mut Page, plan: &CopyPlan) {
 }
 
 fn render_done(page: &mut Page, lineage: &LineageCopy) {
-    page.heading(format!("System {}", lineage.system));
+    page.heading(heading(lineage.system, lineage.content));
     for backup in &lineage.backups {
         let id = backup.backup;
         page.line(match (backup.state, &backup.why) {
@@ -173,10 +176,12 @@ fn render_done(page: &mut Page, lineage: &LineageCopy) {
             (CopyState::Left, why) => format!("left     {id}  {}", why.as_deref().unwrap_or_default()),
         });
     }
-    page.line(format!(
-        "WAL: {} segments ({}) copied, {} were there; {} history files copied",
-        lineage.segments, lineage.segment_bytes, lineage.segments_present, lineage.histories
-    ));
+    if lineage.content == Content::Cluster {
+        page.line(format!(
+            "WAL: {} segments ({}) copied, {} were there; {} history files copied",
+            lineage.segments, lineage.segment_bytes, lineage.segments_present, lineage.histories
+        ));
+    }
     if let Some(epoch) = lineage.epoch {
         page.line(format!("writer epoch {epoch} taken over: servers with a lower one cannot archive there"));
     }

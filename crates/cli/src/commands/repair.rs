@@ -6,10 +6,11 @@ use crate::config::parse_duration;
 use crate::exit::Exit;
 use crate::printer::{Page, Report, show_time};
 use crate::repository;
-use crate::second::{Named, open_both};
+use crate::second::{Named, heading, open_both};
 use pgproof_repo::Repository;
 use pgproof_repo::repair::{
-    Heal, HealKind, Hopeless, LineageRepair, RepairOptions, RepairPlan, plan_repair, repair as run,
+    Absent, Heal, HealKind, Hopeless, LineageRepair, RepairOptions, RepairPlan, absent, plan_repair,
+    repair as run,
 };
 use serde::Serialize;
 
@@ -20,6 +21,7 @@ struct Repaired {
     repository: String,
     from: String,
     lineages: Lineages,
+    absent: Vec<Absent>,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,19 +36,21 @@ pub(crate) fn repair(args: &RepairArgs, context: &Context) -> anyhow::Result<Exi
     let from = Named { text: &args.from, key_file: args.from_key_file.as_deref() };
     let (_, target, source) = open_both(damaged, from, context)?;
     let options = options(args, &target)?;
-    let (lineages, exit) = if args.dry_run {
+    let (lineages, absent, exit) = if args.dry_run {
         let plans = plan_repair(&target, &source, &options, &context.talk)?;
-        let hopeless = plans.iter().any(|plan| !plan.hopeless.is_empty());
-        (Lineages::Planned(plans), if hopeless { Exit::BadAnswer } else { Exit::Done })
+        let absent = absent(&target, &source, &options)?;
+        let hopeless = !absent.is_empty() || plans.iter().any(|plan| !plan.hopeless.is_empty());
+        (Lineages::Planned(plans), absent, if hopeless { Exit::BadAnswer } else { Exit::Done })
     } else {
         let report = run(&target, &source, &options, &context.talk)?;
         let exit = if report.is_whole() { Exit::Done } else { Exit::BadAnswer };
-        (Lineages::Done(report.lineages), exit)
+        (Lineages::Done(report.lineages), report.absent, exit)
     };
     context.talk.clear();
     let place = |repository: &Repository| repository.store().describe();
     let (repository, from) = (place(&target), place(&source));
-    context.printer.report("repair", &Repaired { dry_run: args.dry_run, repository, from, lineages })?;
+    let repaired = Repaired { dry_run: args.dry_run, repository, from, lineages, absent };
+    context.printer.report("repair", &repaired)?;
     Ok(exit)
 }
 
@@ -70,11 +74,17 @@ impl Report for Repaired {
             Lineages::Planned(plans) => plans.iter().for_each(|plan| render_plan(page, plan)),
             Lineages::Done(done) => done.iter().for_each(|lineage| render_done(page, lineage)),
         }
+        for absent in &self.absent {
+            page.heading(heading(absent.system, absent.content));
+            page.line(
+                "no backup is here that could be healed; `pgproof copy` brings those of the other repository",
+            );
+        }
     }
 }
 
 fn render_plan(page: &mut Page, plan: &RepairPlan) {
-    page.heading(format!("System {}", plan.system));
+    page.heading(heading(plan.system, plan.content));
     plan.heal.iter().for_each(|heal| render_heal(page, "heal", heal));
     plan.remove.iter().for_each(|object| page.line(format!("remove   {object}  nothing refers to it")));
     plan.hopeless.iter().for_each(|hopeless| render_hopeless(page, hopeless));
@@ -103,7 +113,7 @@ fn render_hopeless(page: &mut Page, hopeless: &Hopeless) {
 }
 
 fn render_done(page: &mut Page, lineage: &LineageRepair) {
-    page.heading(format!("System {}", lineage.system));
+    page.heading(heading(lineage.system, lineage.content));
     lineage.healed.iter().for_each(|heal| render_heal(page, "healed", heal));
     lineage.removed.iter().for_each(|object| page.line(format!("removed  {object}")));
     lineage.failed.iter().for_each(|hopeless| render_hopeless(page, hopeless));

@@ -6,7 +6,7 @@ use pgproof_pg::MajorVersion;
 use pgproof_testkit::{Postgres, Server};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -248,10 +248,56 @@ fn damage_is_found_by_verify_and_stops_a_load_before_anything_is_changed() -> Re
     compare(&scene.server, "postgres", &scene.server, "again")
 }
 
-/// In the middle of the largest pack of the dumps.
+/// Dumps and backups of one server are of the same system, and neither must be taken for the other.
+#[test]
+fn dumps_are_copied_and_healed_like_backups_and_beside_them() -> Result<()> {
+    let scene = dumped_scene(MajorVersion::V15)?;
+    scene.server.sql("CREATE TABLE t AS SELECT g, md5(g::text) FROM generate_series(1, 50000) g")?;
+    run(&scene, &["dump"])?.succeeded()?;
+    run(&scene, &["backup"])?.succeeded()?;
+    scene.server.archive_everything()?;
+    let (second, key) = (scene.new_place("second"), scene.new_place("second.key").display().to_string());
+    let place = second.display().to_string();
+    let init = ["init", "--yes", "--name", "second", "--repository", &place, "--key-file", &key];
+    let data = scene.server.pgdata().display().to_string();
+    run(&scene, &[&init[..], &["--pgdata", &data]].concat())?.succeeded()?;
+    let repair = |repository: &str, from: &str| {
+        run(&scene, &["repair", "--repository", repository, "--from", from, "--json"])
+    };
+    // Nothing is damaged where nothing is, and that is no good answer.
+    let nothing = repair("second", "main")?;
+    let absent = nothing.json()?["report"]["absent"].clone();
+    assert_eq!((nothing.code, absent.as_array().map(Vec::len)), (1, Some(2)), "{absent:#}");
+    run(&scene, &["copy", "--from", "main", "--to", "second"])?.succeeded()?;
+    run(&scene, &["verify"])?.succeeded()?;
+    for repository in ["main", "second"] {
+        let (into, from) = (format!("from_{repository}"), ["--repository", repository]);
+        let load_into = ["--database", "postgres", "--into", &into];
+        load(&scene, &scene.server, &[&load_into[..], &from].concat())?.succeeded()?;
+        compare(&scene.server, "postgres", &scene.server, &into)?;
+    }
+    flip_a_bit_in(&scene.repository())?;
+    ensure!(run(&scene, &["verify", "--repository", "main"])?.code == 1, "the damage is found");
+    let healed = repair("main", "second")?.succeeded()?.json()?;
+    let contents: Vec<&Value> =
+        healed["report"]["lineages"].as_array().context("lineages")?.iter().map(|l| &l["content"]).collect();
+    ensure!(contents.len() == 2 && contents[0] != contents[1], "{healed:#}");
+    run(&scene, &["verify"])?.succeeded()?;
+    let again = ["--database", "postgres", "--into", "again", "--repository", "main"];
+    load(&scene, &scene.server, &again)?.succeeded()?;
+    compare(&scene.server, "postgres", &scene.server, "again")?;
+    run(&scene, &["restore", "--pgdata", &scene.new_place("r").display().to_string()])?.succeeded()?;
+    Ok(())
+}
+
 fn flip_a_bit(scene: &Scene) -> Result<()> {
+    flip_a_bit_in(&scene.repository())
+}
+
+/// In the middle of the largest pack of the dumps.
+fn flip_a_bit_in(repository: &Path) -> Result<()> {
     let mut packs = Vec::new();
-    for system in std::fs::read_dir(scene.repository())? {
+    for system in std::fs::read_dir(repository)? {
         let system = system?;
         if !system.file_name().to_string_lossy().starts_with("dump-") {
             continue;

@@ -168,6 +168,11 @@ fn beside_the_live_table(accident: &Accident) -> Result<()> {
     // Its own sequence goes on behind its own rows.
     server.sql_in("shop", "INSERT INTO \"Orders_recovered\" (customer) VALUES (1)")?;
     ensure!(server.query_in("shop", "SELECT 1 FROM \"Orders_recovered\" WHERE id > 1500")?.len() == 1);
+    // Without a connection string it is the server of the configuration.
+    let own = [table, "--at", &accident.before, "--as", "of_the_configuration", "--json", "--into"];
+    let report = accident.extract(&own)?.succeeded()?.json()?;
+    ensure!(report["report"]["done"]["rows"] == 1500, "{report:#}");
+    server.sql_in("shop", "DROP TABLE of_the_configuration")?;
     let again = accident.extract(&[table, "--at", &accident.before, "--into", &into])?;
     ensure!(again.code == 3 && again.stderr.contains("exists already"), "{}", again.stderr);
     Ok(())

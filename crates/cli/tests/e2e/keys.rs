@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Makes a key outside of the scene's own places and gives its file and its recipient.
-fn generate(scene: &Scene, name: &str) -> Result<(PathBuf, String)> {
+pub(crate) fn generate(scene: &Scene, name: &str) -> Result<(PathBuf, String)> {
     let file = scene.new_place(name);
     let ran = scene.pgproof(&["key", "generate", &file.display().to_string()])?.succeeded()?;
     scene.server.account().own(&file)?;

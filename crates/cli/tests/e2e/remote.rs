@@ -1,7 +1,7 @@
 //! Backups of servers that send their files over the replication protocol.
 
 use crate::scene::{Ran, Scene};
-use crate::standby::same_tables_come_back;
+use crate::standby::{Pair, same_tables_come_back};
 use crate::versions::{comes_back_from, while_busy};
 use anyhow::{Context, Result, ensure};
 use pgproof_pg::MajorVersion;
@@ -140,6 +140,27 @@ fn a_killed_remote_backup_and_a_lost_connection_leave_no_backup_and_hinder_none(
     let good = good_backup(&scene)?;
     assert_eq!(good["resumed"], Value::Bool(true));
     same_tables_come_back(&scene, name(&good)?)
+}
+
+/// A standby can only send; what its last WAL needs comes from the primary's archive.
+#[test]
+fn what_a_standby_sends_comes_back() -> Result<()> {
+    let pair = Pair::new(MajorVersion::V17)?;
+    let backup = || -> Result<Value> {
+        let mut command = pair.command(&["backup", "--remote", "--json"]);
+        // What lies here must not be needed, nor what the file says of the primary.
+        command.env_remove("PGPROOF_BACKUP_FROM").env("PGPROOF_INSTANCE_PGDATA", "/nonexistent");
+        Ok(pair.scene.ran(command)?.succeeded()?.json()?["report"].take())
+    };
+    let full = backup()?;
+    assert_eq!(full["base"], Value::Null);
+    pair.scene.server.sql("UPDATE pgbench_tellers SET tbalance = 7")?;
+    pair.catch_up()?;
+    let second = backup()?;
+    assert_eq!(second["base"], full["id"]);
+    pair.scene.pgproof(&["verify"])?.succeeded()?;
+    same_tables_come_back(&pair.scene, name(&full)?)?;
+    same_tables_come_back(&pair.scene, name(&second)?)
 }
 
 #[test]

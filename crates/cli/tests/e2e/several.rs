@@ -2,9 +2,12 @@
 
 use crate::scene::{Ran, Scene};
 use anyhow::{Context, Result, ensure};
+use pgproof_testkit::s3::S3Server;
 use pgproof_testkit::{free_port, wait};
 use serde_json::Value;
+use std::fmt::Write;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A scene with a second repository, `offsite`, added by `init`.
@@ -138,6 +141,44 @@ fn wal_and_backups_arrive_in_both_and_either_brings_the_server_back() -> Result<
     assert_eq!(report["report"]["passed_over"][0]["name"], "main");
     assert_eq!(report["report"]["passed_over"][0]["is_away"], true);
     assert_eq!(restored.value("SELECT count(*) FROM t")?, "1001");
+    Ok(())
+}
+
+/// The bucket's table is written by hand, for its credentials; `init` makes what it names, for a second recipient too.
+#[test]
+fn a_bucket_beside_a_directory_brings_the_server_back_when_the_directory_is_lost() -> Result<()> {
+    let scene = Scene::initialised()?;
+    let store = S3Server::moto()?;
+    let bucket = store.config("main");
+    let secret = bucket.secret_access_key.context("the test's store has a secret")?;
+    let mut text = fs::read_to_string(scene.config())?;
+    write!(
+        text,
+        "\n[repository.offsite]\nurl = \"s3://{}/offsite\"\nendpoint = \"http://127.0.0.1:{}\"\nregion = \"us-east-1\"\nallow_http = true\n\
+         access_key_id = \"{}\"\nsecret_access_key = \"{}\"\nkey_file = \"{}\"\n",
+        bucket.bucket,
+        store.port(),
+        bucket.access_key_id.context("the test's store has a key")?,
+        secret.reveal(),
+        scene.config().with_file_name("offsite.key").display(),
+    )?;
+    fs::write(scene.config(), text)?;
+    fs::set_permissions(scene.config(), fs::Permissions::from_mode(0o600))?;
+    scene.server.account().own(&scene.config())?;
+    let (_, recipient) = crate::keys::generate(&scene, "offline.key")?;
+    let data = scene.server.pgdata().display().to_string();
+    let init = ["init", "--yes", "--pgdata", &data, "--name", "offsite", "--recipient", &recipient];
+    scene.pgproof(&init)?.succeeded()?;
+    let keys = scene.pgproof(&["key", "list", "--repository", "offsite", "--json"])?.succeeded()?;
+    ensure!(keys.stdout.contains(&recipient), "{}", keys.stdout);
+    scene.server.load_pgbench(1)?;
+    scene.pgproof(&["backup"])?.succeeded()?;
+    scene.server.sql("CREATE TABLE last AS SELECT 1 AS a")?;
+    scene.server.archive_everything()?;
+    scene.pgproof(&["verify"])?.succeeded()?;
+    fs::rename(scene.repository(), scene.new_place("gone"))?;
+    let restored = scene.restored("from-bucket", &[])?;
+    assert_eq!(restored.table_sums()?, scene.server.table_sums()?);
     Ok(())
 }
 

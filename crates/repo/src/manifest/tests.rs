@@ -112,13 +112,13 @@ fn link(path: &str, target: &str) -> FileEntry {
 }
 
 fn write(repository: &Repository, entries: &[FileEntry], packs: &PackTable) -> Result<ManifestInfo> {
-    let mut writer = ManifestWriter::create(repository, lineage().system(), &backup())?;
+    let mut writer = ManifestWriter::create(repository, lineage(), &backup())?;
     entries.iter().try_for_each(|entry| writer.add(entry))?;
     writer.finish(packs, &summary())
 }
 
 fn open(repository: &Repository) -> Result<Manifest> {
-    Manifest::open(repository, lineage().system(), &backup())
+    Manifest::open(repository, lineage(), &backup())
 }
 
 fn memory(suite: Suite) -> Repository {
@@ -235,7 +235,7 @@ fn a_manifest_belongs_to_its_backup_and_lineage() {
     let bytes = repository.store().get(&lineage().backup(backup()).manifest()).unwrap();
     let other: BackupId = "20261122T203500Z-ffffff".parse().unwrap();
     repository.store().put(&lineage().backup(other).manifest(), &[&bytes], PutMode::IfAbsent).unwrap();
-    let error = Manifest::open(&repository, lineage().system(), &other).unwrap_err();
+    let error = Manifest::open(&repository, lineage(), &other).unwrap_err();
     assert!(error.is_damage());
     let elsewhere = Lineage::new(pgproof_pg::SystemIdentifier(5));
     assert!(Manifest::open(&repository, elsewhere.system(), &other).unwrap_err().is_not_found());

@@ -6,13 +6,12 @@
 
 use super::{PackInfo, PackReader};
 use crate::Result;
-use crate::layout::{BackupId, PackNumber};
+use crate::layout::{BackupId, Lineage, PackNumber};
 use crate::lru::Lru;
 use crate::manifest::PackTable;
 use crate::map::{ExtentRef, FileMap};
 use crate::repository::Repository;
 use crate::seal::ContentId;
-use pgproof_pg::SystemIdentifier;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A piece of one pack: frame, first page, pages.
@@ -25,14 +24,18 @@ type PackPieces = Arc<[(PieceKey, ContentId)]>;
 #[derive(Debug)]
 pub struct PieceIdentities {
     repository: Repository,
-    system: SystemIdentifier,
+    lineage: Lineage,
     packs: Mutex<Lru<(BackupId, PackNumber), PackPieces>>,
 }
 
 impl PieceIdentities {
     /// Remembers the pieces of `packs_max` packs: about 60 kB for each, more where extents are shared by many files.
-    pub fn new(repository: &Repository, system: SystemIdentifier, packs_max: usize) -> Self {
-        Self { repository: repository.clone(), system, packs: Mutex::new(Lru::new(packs_max)) }
+    pub fn new(repository: &Repository, lineage: impl Into<Lineage>, packs_max: usize) -> Self {
+        Self {
+            repository: repository.clone(),
+            lineage: lineage.into(),
+            packs: Mutex::new(Lru::new(packs_max)),
+        }
     }
 
     /// The identity of each extent's piece of a map, in the order of [`FileMap::extents`]. `None` where no index
@@ -56,7 +59,7 @@ impl PieceIdentities {
         if let Some(pieces) = known {
             return Ok(pieces);
         }
-        let reader = PackReader::open(&self.repository, self.system, &pack.backup, pack.number)?;
+        let reader = PackReader::open(&self.repository, self.lineage, &pack.backup, pack.number)?;
         let pieces = pieces_of(&reader);
         self.packs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pieces.clone());
         Ok(pieces)

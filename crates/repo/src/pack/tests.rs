@@ -30,8 +30,8 @@ pub(crate) fn pages(count: usize, seed: u32) -> Vec<u8> {
 
 /// Writes a pack of extents, each of one file of its own.
 fn write(repository: &Repository, number: u32, contents: &[Vec<u8>]) -> (PackInfo, Vec<ExtentRef>) {
-    let system = lineage().system();
-    let mut writer = PackWriter::create(repository, system, &backup(), PackNumber(number)).unwrap();
+    let lineage = lineage();
+    let mut writer = PackWriter::create(repository, lineage, &backup(), PackNumber(number)).unwrap();
     let mut encoder = Encoder::new(Codec::default()).unwrap();
     let mut extents = Vec::new();
     for (at, content) in contents.iter().enumerate() {
@@ -46,7 +46,7 @@ fn write(repository: &Repository, number: u32, contents: &[Vec<u8>]) -> (PackInf
 }
 
 fn open(repository: &Repository, number: u32) -> Result<PackReader> {
-    PackReader::open(repository, lineage().system(), &backup(), PackNumber(number))
+    PackReader::open(repository, lineage(), &backup(), PackNumber(number))
 }
 
 fn read_all(reader: &PackReader) -> Result<Vec<Result<Vec<u8>, Malformed>>> {
@@ -77,7 +77,7 @@ fn extents_read_back_by_manifest_and_by_index() {
         let read: Vec<_> = read_all(&reader).unwrap().into_iter().map(Result::unwrap).collect();
         assert_eq!(read, contents);
 
-        let mut extent_reader = ExtentReader::new(&repository, lineage().system()).unwrap();
+        let mut extent_reader = ExtentReader::new(&repository, lineage()).unwrap();
         let mut buffer = Vec::new();
         for (extent, content) in extents.iter().zip(&contents).rev() {
             let before = repository.store().counters().gets;
@@ -85,7 +85,7 @@ fn extents_read_back_by_manifest_and_by_index() {
             assert_eq!(repository.store().counters().gets, before + 1);
             assert_eq!(&buffer, content);
         }
-        assert_eq!(PackReader::list(&repository, lineage().system(), &backup()).unwrap(), [PackNumber(3)]);
+        assert_eq!(PackReader::list(&repository, lineage(), &backup()).unwrap(), [PackNumber(3)]);
     }
 }
 
@@ -98,7 +98,7 @@ fn neighbours_are_read_in_one_request_and_shared_extents_decoded_for_each_piece(
     extents.push(extents[4]);
     let mut seen = vec![0; extents.len()];
     let before = repository.store().counters().gets;
-    let mut reader = ExtentReader::new(&repository, lineage().system()).unwrap();
+    let mut reader = ExtentReader::new(&repository, lineage()).unwrap();
     reader
         .read_many(&info, &extents, &mut |at, pages| {
             assert_eq!(pages, contents[extents[at].frame as usize]);
@@ -125,7 +125,7 @@ fn every_flipped_byte_and_every_truncation_of_a_pack_is_found() {
         let repository = on(Arc::new(Memory::new()), suite);
         let contents = [pages(1, 1), pages(2, 2)];
         let (info, _) = write(&repository, 0, &contents);
-        let path = info.path(lineage().system());
+        let path = info.path(lineage());
         let original = repository.store().get(&path).unwrap();
         let is_sound = |bytes: &[u8]| {
             repository.store().put(&path, &[bytes], PutMode::Overwrite).unwrap();
@@ -159,13 +159,13 @@ fn frames_do_not_open_in_each_others_place() {
         let (other, _) = write(&repository, 1, &contents);
         assert_eq!(extents[0].stored, extents[1].stored);
         let length = extents[0].stored as usize;
-        let path = info.path(lineage().system());
+        let path = info.path(lineage());
         let original = repository.store().get(&path).unwrap();
-        let foreign = repository.store().get(&other.path(lineage().system())).unwrap();
+        let foreign = repository.store().get(&other.path(lineage())).unwrap();
 
         let damaged_with = |bytes: &[u8]| {
             repository.store().put(&path, &[bytes], PutMode::Overwrite).unwrap();
-            let mut reader = ExtentReader::new(&repository, lineage().system()).unwrap();
+            let mut reader = ExtentReader::new(&repository, lineage()).unwrap();
             let read = extents.iter().map(|extent| reader.read(&info, extent, &mut Vec::new()));
             read.map(|result| result.is_err_and(|error| error.is_damage())).collect::<Vec<_>>()
         };
@@ -186,7 +186,7 @@ fn frames_do_not_open_in_each_others_place() {
 fn a_finished_pack_is_never_replaced() {
     let repository = on(Arc::new(Memory::new()), Suite::None);
     write(&repository, 0, &[pages(1, 1)]);
-    let writer = PackWriter::create(&repository, lineage().system(), &backup(), PackNumber(0)).unwrap();
+    let writer = PackWriter::create(&repository, lineage(), &backup(), PackNumber(0)).unwrap();
     assert!(writer.finish().unwrap_err().is_conflict());
     assert!(open(&repository, 1).unwrap_err().is_not_found());
 }
@@ -194,7 +194,7 @@ fn a_finished_pack_is_never_replaced() {
 #[test]
 fn pages_and_pieces_that_do_not_go_together_are_refused() {
     let repository = on(Arc::new(Memory::new()), Suite::None);
-    let mut writer = PackWriter::create(&repository, lineage().system(), &backup(), PackNumber(0)).unwrap();
+    let mut writer = PackWriter::create(&repository, lineage(), &backup(), PackNumber(0)).unwrap();
     let mut encoder = Encoder::new(Codec::None).unwrap();
     let mut append = |content: &[u8], pages: u16, blocks: &[Range<u32>]| {
         let piece = PackPiece { file: "f", pages, blocks };
@@ -213,7 +213,7 @@ fn pages_and_pieces_that_do_not_go_together_are_refused() {
 fn identities_of_pieces_come_from_the_index() {
     let repository = on(Arc::new(Memory::new()), Suite::Aes256Gcm);
     let content = pages(6, 1);
-    let mut writer = PackWriter::create(&repository, lineage().system(), &backup(), PackNumber(0)).unwrap();
+    let mut writer = PackWriter::create(&repository, lineage(), &backup(), PackNumber(0)).unwrap();
     let mut encoder = Encoder::new(Codec::Lz4).unwrap();
     let blocks = [vec![4..5, 9..10], vec![Range { start: 0, end: 4 }]];
     let pieces = [
@@ -232,7 +232,7 @@ fn identities_of_pieces_come_from_the_index() {
     };
     let placed = [(extent(0, 2), [0..2]), (extent(2, 4), [2..6]), (extent(1, 2), [6..8])];
     let map = FileMap::from_pieces(placed.iter().map(|(extent, blocks)| (*extent, &blocks[..])), 8).unwrap();
-    let identities = PieceIdentities::new(&repository, lineage().system(), 4);
+    let identities = PieceIdentities::new(&repository, lineage(), 4);
     let found = identities.of(&packs, &map).unwrap();
     let expected = |pages: Range<usize>| {
         Some(repository.identity(&content[pages.start * PAGE_BYTES..pages.end * PAGE_BYTES]))

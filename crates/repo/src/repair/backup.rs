@@ -63,13 +63,13 @@ impl Mending<'_> {
     /// # Errors
     /// Damage when the backup cannot be mended at all, [`Error::Store`].
     pub(super) fn backup(&mut self, objects: BackupObjects) -> Result<()> {
-        let system = self.lineage.system();
-        let here = readable(Manifest::open(self.target, system, &objects.id()))?;
+        let lineage = self.lineage;
+        let here = readable(Manifest::open(self.target, lineage, &objects.id()))?;
         let is_whole = match &here {
             Some(manifest) => readable(walk(manifest))?.is_some(),
             None => false,
         };
-        let there = readable(Manifest::open(self.source, system, &objects.id()))?;
+        let there = readable(Manifest::open(self.source, lineage, &objects.id()))?;
         if let (Some(here), Some(there)) = (&here, &there)
             && here.summary() != there.summary()
         {
@@ -94,7 +94,8 @@ impl Mending<'_> {
             }
             _ => {
                 let mode = self.over(&objects.manifest())?;
-                let written = objects::write_manifest(content, self.target, &draft.table, mode)?;
+                let written =
+                    objects::write_manifest(content, self.target, self.lineage, &draft.table, mode)?;
                 (written.size, written.identity)
             }
         };
@@ -113,7 +114,7 @@ impl Mending<'_> {
         for (index, _) in content.packs().iter() {
             let present = here.and_then(|manifest| manifest.packs().get(index).ok().copied());
             if let Some(info) = present.filter(|info| self.is_good(info))
-                && readable(objects::open_pack(self.target, self.lineage.system(), &info))?.is_some()
+                && readable(objects::open_pack(self.target, self.lineage, &info))?.is_some()
             {
                 draft.table.insert(index, info);
                 continue;
@@ -123,7 +124,7 @@ impl Mending<'_> {
             let origin = origin.or_else(|| present.and_then(known));
             match (self.sound(backup, origin), present) {
                 (Ok(info), _) => {
-                    let reader = objects::open_pack(self.target, self.lineage.system(), &info)?;
+                    let reader = objects::open_pack(self.target, self.lineage, &info)?;
                     let places = reader.entries().iter().map(PackEntry::place).collect();
                     draft.places.insert(index, places);
                     draft.table.insert(index, info);
@@ -132,7 +133,7 @@ impl Mending<'_> {
                 // The rest of the backup is worth healing all the same.
                 (Err(error), Some(info)) if error.is_unreadable() => {
                     self.failed.push(Hopeless {
-                        object: info.path(self.lineage.system()).to_string(),
+                        object: info.path(self.lineage).to_string(),
                         seen: "it is damaged or missing".to_owned(),
                         why: format!("in the other repository, {error}"),
                     });
@@ -160,9 +161,9 @@ impl Mending<'_> {
         }
         let number = self.numbers.get(&backup).map_or(0, |highest| highest + 1);
         self.numbers.insert(backup, number);
-        let (system, advance) = (self.lineage.system(), |bytes| self.progress.advance(bytes));
+        let (lineage, advance) = (self.lineage, |bytes| self.progress.advance(bytes));
         let to = (backup, PackNumber(number));
-        let info = objects::copy_pack(self.source, self.target, system, &origin, to, &advance)?;
+        let info = objects::copy_pack(self.source, self.target, lineage, &origin, to, &advance)?;
         self.healed.insert(key, info);
         Ok(info)
     }
@@ -177,10 +178,10 @@ impl Mending<'_> {
         if self.bad.contains(&(origin.backup, origin.number)) {
             return Ok(None);
         }
-        let system = self.lineage.system();
-        let opened = PackReader::open(self.target, system, &origin.backup, origin.number);
+        let lineage = self.lineage;
+        let opened = PackReader::open(self.target, lineage, &origin.backup, origin.number);
         let Some(present) = readable(opened)? else { return Ok(None) };
-        let from = objects::open_pack(self.source, system, origin)?;
+        let from = objects::open_pack(self.source, lineage, origin)?;
         if !objects::same_layout(&from, &present) {
             return Ok(None);
         }

@@ -20,8 +20,8 @@ mod run;
 mod tests;
 
 pub use plan::{Heal, HealKind, Hopeless, RepairPlan};
-pub use report::{LineageRepair, RepairReport, Restorable};
-pub use run::{plan_repair, repair};
+pub use report::{Absent, LineageRepair, RepairReport, Restorable};
+pub use run::{absent, plan_repair, repair};
 
 use crate::lease::LeaseTimes;
 use pgproof_pg::SystemIdentifier;

@@ -41,9 +41,9 @@ impl Observation {
 fn origins(target: &Repository, source: &Repository, sides: &Sides) -> Result<BTreeMap<PackKey, PackInfo>> {
     let mut origins = BTreeMap::new();
     for backup in sides.source.published() {
-        let system = sides.source.system();
-        let there = Manifest::open(source, system, &backup.id)?;
-        let Some(here) = readable(Manifest::open(target, system, &backup.id))? else { continue };
+        let lineage = sides.source.lineage;
+        let there = Manifest::open(source, lineage, &backup.id)?;
+        let Some(here) = readable(Manifest::open(target, lineage, &backup.id))? else { continue };
         if here.summary() != there.summary() {
             continue;
         }

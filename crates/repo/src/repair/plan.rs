@@ -2,7 +2,7 @@
 
 use super::observe::{Observation, Place, was_published};
 use crate::catalog::{BackupState, CatalogBackup, LineageCatalog};
-use crate::layout::{BackupId, Lineage};
+use crate::layout::{BackupId, Content, Lineage};
 use crate::transfer::observe::{PackKey, follows};
 use crate::verify::wal::is_intended;
 use crate::walset::BackupSpan;
@@ -63,6 +63,8 @@ pub struct Hopeless {
 pub struct RepairPlan {
     /// The lineage.
     pub system: SystemIdentifier,
+    /// Whether it holds backups of the cluster or dumps.
+    pub content: Content,
     /// What is healed, in this order.
     pub heal: Vec<Heal>,
     /// Damaged packs that nothing refers to; they are removed.
@@ -79,6 +81,7 @@ pub(super) fn plan(observed: &Observation) -> RepairPlan {
     let lineage = observed.sides.target.lineage;
     let mut plan = RepairPlan {
         system: lineage.system(),
+        content: lineage.content(),
         heal: Vec::new(),
         remove: Vec::new(),
         hopeless: Vec::new(),

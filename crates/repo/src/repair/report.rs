@@ -1,7 +1,7 @@
 //! What was healed, and what stays damaged.
 
 use super::plan::{Heal, Hopeless};
-use crate::layout::BackupId;
+use crate::layout::{BackupId, Content, Lineage};
 use crate::verify::VerifyFinding;
 use jiff::Timestamp;
 use pgproof_pg::SystemIdentifier;
@@ -16,11 +16,22 @@ pub struct Restorable {
     pub stopped: Timestamp,
 }
 
+/// A lineage of which the other repository has backups, and the one that was to be healed has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Absent {
+    /// The lineage.
+    pub system: SystemIdentifier,
+    /// Whether it holds backups of the cluster or dumps.
+    pub content: Content,
+}
+
 /// What was done to one lineage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LineageRepair {
     /// The lineage.
     pub system: SystemIdentifier,
+    /// Whether it holds backups of the cluster or dumps.
+    pub content: Content,
     /// What was healed.
     pub healed: Vec<Heal>,
     /// What could not be.
@@ -38,11 +49,20 @@ pub struct LineageRepair {
 pub struct RepairReport {
     /// By lineage.
     pub lineages: Vec<LineageRepair>,
+    /// What was not there to be healed.
+    pub absent: Vec<Absent>,
+}
+
+impl LineageRepair {
+    /// The lineage that was healed.
+    pub fn lineage(&self) -> Lineage {
+        Lineage::of(self.system, self.content)
+    }
 }
 
 impl RepairReport {
-    /// Whether nothing is damaged any more.
+    /// Whether nothing is damaged or missing any more.
     pub fn is_whole(&self) -> bool {
-        self.lineages.iter().all(|lineage| lineage.remaining.is_empty())
+        self.absent.is_empty() && self.lineages.iter().all(|lineage| lineage.remaining.is_empty())
     }
 }

@@ -4,8 +4,8 @@ use super::RepairOptions;
 use super::backup::{Mending, numbers};
 use super::observe::{Observation, was_published};
 use super::plan::{Heal, HealKind, Hopeless, RepairPlan, is_unclear, plan};
-use super::report::{LineageRepair, RepairReport, Restorable};
-use crate::catalog::{BackupState, LineageCatalog, Scope};
+use super::report::{Absent, LineageRepair, RepairReport, Restorable};
+use crate::catalog::{BackupState, LineageCatalog, Scope, all_lineages};
 use crate::layout::{BackupId, Lineage};
 use crate::lease::{ReaderClaim, ReaderLease, WalNeeded, holder_is_dead};
 use crate::parallel;
@@ -35,7 +35,7 @@ pub fn repair(
     let began = found.began;
     let mut lineages = Vec::new();
     for report in found.lineages {
-        let repairing = Repairing { target, source, lineage: Lineage::new(report.system), options, progress };
+        let repairing = Repairing { target, source, lineage: report.lineage(), options, progress };
         lineages.push(repairing.run(report)?);
     }
     if lineages.iter().any(|lineage| !lineage.healed.is_empty() || !lineage.removed.is_empty()) {
@@ -43,12 +43,12 @@ pub fn repair(
         // What the first verification read needs no second look, what was healed since does.
         let since = Duration::try_from(now.duration_since(began)).unwrap_or_default() + SLACK;
         let after = verify(target, &verify_options(options, Some(since)), progress)?;
-        lineages.iter_mut().for_each(|lineage| lineage.remaining = remaining(lineage.system, &after));
+        lineages.iter_mut().for_each(|lineage| lineage.remaining = remaining(lineage.lineage(), &after));
     }
     for lineage in &mut lineages {
         lineage.restorable = restorable(target, lineage, options)?;
     }
-    Ok(RepairReport { lineages })
+    Ok(RepairReport { lineages, absent: absent(target, source, options)? })
 }
 
 /// What [`repair`] would do. The repository is read as [`verify`] does.
@@ -64,10 +64,31 @@ pub fn plan_repair(
     crate::transfer::refuse_same(source, target)?;
     let found = verify(target, &verify_options(options, options.since), progress)?;
     let planned = found.lineages.into_iter().map(|report| {
-        let lineage = Lineage::new(report.system);
+        let lineage = report.lineage();
         Observation::read(target, source, lineage, report, options.times).map(|observed| plan(&observed))
     });
     planned.collect()
+}
+
+/// Lineages of which the source holds backups and the target holds none: no damage that could be healed, and all the same nothing could
+/// be restored.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn absent(target: &Repository, source: &Repository, options: &RepairOptions) -> Result<Vec<Absent>> {
+    let has_backups = |repository: &Repository, lineage: Lineage| -> Result<bool> {
+        let catalog = LineageCatalog::read(repository, lineage, Scope::Backups, options.times)?;
+        Ok(catalog.published().next().is_some())
+    };
+    let mut absent = Vec::new();
+    for lineage in all_lineages(source)? {
+        let (system, content) = (lineage.system(), lineage.content());
+        let is_meant = options.lineage.is_none_or(|wanted| wanted == system);
+        if is_meant && has_backups(source, lineage)? && !has_backups(target, lineage)? {
+            absent.push(Absent { system, content });
+        }
+    }
+    Ok(absent)
 }
 
 /// Clocks of stores that tell whole seconds only.
@@ -78,8 +99,8 @@ fn verify_options(options: &RepairOptions, since: Option<Duration>) -> VerifyOpt
 }
 
 /// What counts of a lineage's findings.
-fn remaining(system: pgproof_pg::SystemIdentifier, report: &VerifyReport) -> Vec<VerifyFinding> {
-    let own = report.lineages.iter().filter(|lineage| lineage.system == system);
+fn remaining(lineage: Lineage, report: &VerifyReport) -> Vec<VerifyFinding> {
+    let own = report.lineages.iter().filter(|one| one.lineage() == lineage);
     own.flat_map(|lineage| &lineage.findings).filter(|found| counts(found)).cloned().collect()
 }
 
@@ -93,7 +114,7 @@ fn restorable(
     lineage: &LineageRepair,
     options: &RepairOptions,
 ) -> Result<Vec<Restorable>> {
-    let catalog = LineageCatalog::read(target, Lineage::new(lineage.system), Scope::Backups, options.times)?;
+    let catalog = LineageCatalog::read(target, lineage.lineage(), Scope::Backups, options.times)?;
     let hurt: BTreeSet<BackupId> =
         lineage.remaining.iter().flat_map(|found| &found.hurts.backups).copied().collect();
     let whole = catalog.published().filter(|b| b.marked.is_none() && b.is_good() && !hurt.contains(&b.id));
@@ -113,12 +134,12 @@ struct Repairing<'a> {
 
 impl Repairing<'_> {
     fn run(&self, report: LineageReport) -> Result<LineageRepair> {
-        let system = report.system;
         let before: Vec<VerifyFinding> = report.findings.iter().filter(|f| counts(f)).cloned().collect();
         let observed = Observation::read(self.target, self.source, self.lineage, report, self.options.times)?;
         let plan = plan(&observed);
         let mut repaired = LineageRepair {
-            system,
+            system: self.lineage.system(),
+            content: self.lineage.content(),
             healed: Vec::new(),
             failed: plan.hopeless.clone(),
             removed: Vec::new(),

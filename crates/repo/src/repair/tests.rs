@@ -85,7 +85,7 @@ fn segment(number: u64) -> ObjectPath {
 
 /// Where in its pack the one file lies that every backup stores anew.
 fn own_file(repository: &Repository, backup: BackupId) -> usize {
-    let pack = PackReader::open(repository, lineage().system(), &backup, PackNumber(0)).unwrap();
+    let pack = PackReader::open(repository, lineage(), &backup, PackNumber(0)).unwrap();
     pack.entries()[1].offset as usize + 5
 }
 
@@ -130,7 +130,7 @@ fn whatever_single_object_is_damaged_cut_or_gone_is_healed_and_nothing_else_is_t
 fn a_healed_pack_has_a_new_name_and_a_new_salt() {
     let pair = Pair::new();
     let table = |backup| {
-        let manifest = Manifest::open(&pair.here, lineage().system(), &backup).unwrap();
+        let manifest = Manifest::open(&pair.here, lineage(), &backup).unwrap();
         manifest.packs().iter().map(|(index, used)| (index, used.info)).collect::<BTreeMap<_, _>>()
     };
     let old = table(pair.ids[2]);

@@ -130,8 +130,8 @@ pub(crate) fn pages_of(spec: &Spec, file: usize) -> Vec<u8> {
 
 /// Writes one pack of its own and, for an incremental backup, a manifest that uses the base's packs too.
 pub(crate) fn write(repository: &Repository, id: BackupId, spec: &Spec) -> Result<ManifestInfo> {
-    let system = lineage().system();
-    let mut pack = PackWriter::create(repository, system, &id, PackNumber(0))?;
+    let lineage = lineage();
+    let mut pack = PackWriter::create(repository, lineage, &id, PackNumber(0))?;
     let mut encoder = Encoder::new(Codec::Zstd { level: 1 })?;
     let mut places = Vec::new();
     for (at, path) in ["base/5/1", "base/5/2"].into_iter().enumerate() {
@@ -140,11 +140,11 @@ pub(crate) fn write(repository: &Repository, id: BackupId, spec: &Spec) -> Resul
         places.push(pack.append(&mut encoder, &pages, repository.identity(&pages), &[piece])?);
     }
     let info = pack.finish()?;
-    let base = spec.base.map(|base| Manifest::open(repository, system, &base)).transpose()?;
+    let base = spec.base.map(|base| Manifest::open(repository, lineage, &base)).transpose()?;
     let mut table = base.as_ref().map_or_else(PackTable::new, |base| base.packs().clone());
     let index = table.next_index()?;
     table.insert(index, info);
-    let mut writer = ManifestWriter::create(repository, system, &id)?;
+    let mut writer = ManifestWriter::create(repository, lineage, &id)?;
     for (at, path) in ["base/5/1", "base/5/2", "base/5/3"].into_iter().enumerate() {
         // The second file is always new, the others are the base's where there is one.
         let map = match (&base, places.get(at)) {

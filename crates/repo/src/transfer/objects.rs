@@ -1,11 +1,10 @@
 //! One pack or manifest from one repository into another.
 
-use crate::layout::{BackupId, PackNumber};
+use crate::layout::{BackupId, Lineage, PackNumber};
 use crate::manifest::{Manifest, ManifestInfo, ManifestWriter, PackTable};
 use crate::pack::{PackInfo, PackPiece, PackReader, PackWriter};
 use crate::repository::Repository;
 use crate::{ContentId, Error, Malformed, Result};
-use pgproof_pg::SystemIdentifier;
 use pgproof_store::{ObjectPath, PutMode};
 
 /// Bytes of a manifest read at a time.
@@ -19,13 +18,13 @@ const READ_BYTES: u64 = 4 << 20;
 pub(crate) fn copy_pack(
     source: &Repository,
     target: &Repository,
-    system: SystemIdentifier,
+    lineage: Lineage,
     from: &PackInfo,
     to: (BackupId, PackNumber),
     advance: &dyn Fn(u64),
 ) -> Result<PackInfo> {
-    let reader = open_pack(source, system, from)?;
-    let mut writer = PackWriter::create(target, system, &to.0, to.1)?;
+    let reader = open_pack(source, lineage, from)?;
+    let mut writer = PackWriter::create(target, lineage, &to.0, to.1)?;
     reader.read_payloads(&mut |entry, payload, pages| {
         let pieces: Vec<PackPiece<'_>> = entry
             .pieces
@@ -47,12 +46,8 @@ pub(crate) fn copy_pack(
 ///
 /// # Errors
 /// [`Error::Damaged`] when another one lies there.
-pub(crate) fn open_pack(
-    repository: &Repository,
-    system: SystemIdentifier,
-    info: &PackInfo,
-) -> Result<PackReader> {
-    let reader = PackReader::open(repository, system, &info.backup, info.number)?;
+pub(crate) fn open_pack(repository: &Repository, lineage: Lineage, info: &PackInfo) -> Result<PackReader> {
+    let reader = PackReader::open(repository, lineage, &info.backup, info.number)?;
     match reader.info() == *info {
         true => Ok(reader),
         false => {
@@ -85,11 +80,12 @@ pub(crate) fn same_layout(one: &PackReader, other: &PackReader) -> bool {
 pub(crate) fn write_manifest(
     from: &Manifest,
     target: &Repository,
+    lineage: Lineage,
     table: &PackTable,
     mode: PutMode,
 ) -> Result<ManifestInfo> {
     let summary = from.summary();
-    let mut writer = ManifestWriter::create(target, summary.system, &summary.id)?;
+    let mut writer = ManifestWriter::create(target, lineage, &summary.id)?;
     for entry in from.files() {
         writer.add(&entry?)?;
     }

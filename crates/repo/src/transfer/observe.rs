@@ -43,9 +43,8 @@ impl Sides {
         };
         let both: Vec<BackupId> = unmarked.filter(is_same).map(|backup| backup.id).collect();
         let tables = try_map(&both, THREADS, |id| -> Result<_> {
-            let table = |repository| {
-                Manifest::open(repository, lineage.system(), id).map(|manifest| manifest.packs().clone())
-            };
+            let table =
+                |repository| Manifest::open(repository, lineage, id).map(|manifest| manifest.packs().clone());
             Ok((*id, table(source)?, table(target)?))
         })?;
         for (id, here, there) in tables {

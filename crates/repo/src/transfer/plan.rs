@@ -3,7 +3,7 @@
 use super::observe::{PackKey, Sides, follows};
 use super::{CopyOptions, WalScope};
 use crate::catalog::{BackupState, CatalogBackup, WalObject};
-use crate::layout::BackupId;
+use crate::layout::{BackupId, Content};
 use crate::walset::{BackupSpan, WalSet};
 use jiff::Timestamp;
 use pgproof_base::Bytes;
@@ -60,6 +60,8 @@ impl BackupPlan {
 pub struct CopyPlan {
     /// The lineage.
     pub system: SystemIdentifier,
+    /// Whether it holds backups of the cluster or dumps.
+    pub content: Content,
     /// The chosen backups, oldest first.
     pub backups: Vec<BackupPlan>,
     /// Segments that the target lacks.
@@ -106,6 +108,7 @@ pub(super) fn plan(sides: &Sides, options: &CopyOptions) -> CopyPlan {
     let absent = || wal.iter().filter(|object| !present.contains(&object.meta.path));
     CopyPlan {
         system: sides.source.system(),
+        content: sides.source.lineage.content(),
         segments: absent().count() as u64,
         segment_bytes: Bytes(absent().map(|object| object.meta.size).sum()),
         segments_present: (wal.len() - absent().count()) as u64,
@@ -190,8 +193,11 @@ fn fate(backup: &CatalogBackup, sides: &Sides) -> Fate {
     }
 }
 
-/// The segments that lead from the start of a backup to its stop; an error names one that neither side has.
+/// The segments that lead from the start of a backup to its stop, none for a dump; an error names one that neither side has.
 fn needs(backup: &CatalogBackup, sides: &Sides, union: Option<&WalSet>) -> Result<Vec<WalObject>, String> {
+    if sides.source.lineage.content() == Content::Dumps {
+        return Ok(Vec::new());
+    }
     let (Some(span), Some(wal)) = (backup.span(), union) else { return Err("of its start".to_owned()) };
     let size = wal.segment_size();
     let history = wal.history(span.timeline);

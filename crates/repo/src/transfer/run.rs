@@ -257,7 +257,7 @@ impl Copying<'_> {
 
     /// Whatever ends this early leaves the lease behind, and with it what was written: the next copy goes on.
     fn copy_backup(&mut self, plan: &BackupPlan, copied: &mut CopiedBackup) -> Result<()> {
-        let manifest = Manifest::open(self.source, self.lineage.system(), &plan.backup)?;
+        let manifest = Manifest::open(self.source, self.lineage, &plan.backup)?;
         let mut layout = self.layout(&manifest);
         let summary = manifest.summary();
         let claim = WriterClaim {
@@ -321,11 +321,11 @@ impl Copying<'_> {
 
     /// Copies a pack unless an interrupted copy did; gives the bytes that were written.
     fn pack(&self, backup: BackupId, task: &PackTask, ground: Ground) -> Result<(PackIndex, PackInfo, u64)> {
-        let system = self.lineage.system();
-        match (PackReader::open(self.target, system, &backup, task.number), ground) {
+        let lineage = self.lineage;
+        match (PackReader::open(self.target, lineage, &backup, task.number), ground) {
             (Err(Error::Missing { .. }), _) => {}
             (Ok(present), Ground::Resumed) => {
-                let from = objects::open_pack(self.source, system, &task.from)?;
+                let from = objects::open_pack(self.source, lineage, &task.from)?;
                 if !objects::same_layout(&from, &present) {
                     return Err(in_the_way(present.path()));
                 }
@@ -345,7 +345,7 @@ impl Copying<'_> {
         }
         let advance = |bytes| self.progress.advance(bytes);
         let to = (backup, task.number);
-        let info = objects::copy_pack(self.source, self.target, system, &task.from, to, &advance)?;
+        let info = objects::copy_pack(self.source, self.target, lineage, &task.from, to, &advance)?;
         Ok((task.index, info, info.size))
     }
 
@@ -371,9 +371,9 @@ impl Copying<'_> {
         let path = self.lineage.backup(backup).manifest();
         let found = self.target.store().head(&path).map_err(Error::store("look for a manifest"))?;
         if found.is_none() || ground == Ground::Fresh {
-            return objects::write_manifest(from, self.target, table, PutMode::IfAbsent);
+            return objects::write_manifest(from, self.target, self.lineage, table, PutMode::IfAbsent);
         }
-        let present = Manifest::open(self.target, self.lineage.system(), &backup)?;
+        let present = Manifest::open(self.target, self.lineage, &backup)?;
         present.check_header()?;
         let fits =
             |(index, used): (PackIndex, &crate::manifest::PackUse)| table.get(index).ok() == Some(&used.info);

@@ -68,7 +68,7 @@ fn expire(repository: &Repository, keep_last: u32) {
 
 /// All pages of a backup's files.
 pub(crate) fn content(repository: &Repository, backup: BackupId) -> Vec<Vec<u8>> {
-    let reader = PageReader::open(repository, lineage().system(), &backup, AccessLimits::default()).unwrap();
+    let reader = PageReader::open(repository, lineage(), &backup, AccessLimits::default()).unwrap();
     let mut pages = Vec::new();
     for file in ["base/5/1", "base/5/2", "base/5/3"] {
         for block in 0..2 {
@@ -296,7 +296,7 @@ fn extents_lie_at_the_same_places_and_are_sealed_with_a_salt_of_their_own() {
     let (source, [first, ..]) = source();
     let (_, target) = target();
     copied(&source, &target, &only(&[first]));
-    let open = |repository| PackReader::open(repository, lineage().system(), &first, PackNumber(0)).unwrap();
+    let open = |repository| PackReader::open(repository, lineage(), &first, PackNumber(0)).unwrap();
     let (from, to) = (open(&source), open(&target));
     assert!(objects::same_layout(&from, &to));
     assert_ne!(from.info().salt, to.info().salt);

@@ -1,6 +1,6 @@
 //! What a verification found.
 
-use crate::layout::{BackupId, Content};
+use crate::layout::{BackupId, Content, Lineage};
 use jiff::Timestamp;
 use pgproof_base::{Bytes, Finding, Severity};
 use pgproof_pg::{Lsn, SystemIdentifier, TimelineId};
@@ -85,6 +85,13 @@ pub struct LineageReport {
     pub findings: Vec<VerifyFinding>,
     /// What was read.
     pub counts: VerifyCounts,
+}
+
+impl LineageReport {
+    /// The lineage that was verified.
+    pub fn lineage(&self) -> Lineage {
+        Lineage::of(self.system, self.content)
+    }
 }
 
 /// What a verification found.

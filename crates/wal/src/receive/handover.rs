@@ -165,7 +165,11 @@ impl Handover<'_> {
         match self.put(&pending.parcel, &mut pending.held) {
             Ok(()) => {
                 let path = pending.parcel.path.clone();
-                let removed = self.place.remove(&path);
+                let noted = match pending.file {
+                    Handed::Segment(name) => self.place.note_handed_over(name),
+                    Handed::Partial(_) | Handed::History(_) => Ok(()),
+                };
+                let removed = noted.and_then(|()| self.place.remove(&path));
                 removed.map_err(|source| WalError::Spool { operation: "remove from", path, source })?;
                 (self.tell)(ReceiveEvent::Stored { name: &name });
                 return Ok(Attempt::Stored);

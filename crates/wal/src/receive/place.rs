@@ -5,7 +5,7 @@
 //! outlives boots: it may hold the only copy of a commit.
 
 use super::sync::{SyncPoint, Syncs};
-use pgproof_pg::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalSegmentSize};
+use pgproof_pg::{Lsn, SegmentName, SegmentNumber, SystemIdentifier, TimelineId, WalSegmentSize};
 use pgproof_repo::received::{self, Holdings, PARTIAL};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const LOCK: &str = "lock";
+const HANDED_OVER: &str = "handed-over";
 const TEMPORARY: &str = ".tmp";
 
 /// The place of one cluster, held by this process.
@@ -188,6 +189,28 @@ impl Place {
         Ok(segment.name)
     }
 
+    /// Notes a segment that the repositories hold and that is about to be removed.
+    ///
+    /// Not synced: a power cut that loses the note lets the next receiver begin with WAL that the repositories hold already, which
+    /// matters only where the server has removed it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn note_handed_over(&self, name: SegmentName) -> io::Result<()> {
+        if self.handed_over().is_some_and(|newest| age(newest) >= age(name)) {
+            return Ok(());
+        }
+        let temporary = self.folder.join(format!("{HANDED_OVER}{TEMPORARY}"));
+        fs::write(&temporary, name.file_name(self.size))?;
+        fs::rename(&temporary, self.folder.join(HANDED_OVER))
+    }
+
+    /// The newest segment that was noted.
+    pub(crate) fn handed_over(&self) -> Option<SegmentName> {
+        let text = fs::read_to_string(self.folder.join(HANDED_OVER)).ok()?;
+        SegmentName::parse(&text, self.size).ok()
+    }
+
     /// Removes a file that the repository holds durably. It must not come back after files behind it are gone: the next receiver would
     /// begin behind it, with WAL that was acknowledged long ago and that the server has removed.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
@@ -195,6 +218,11 @@ impl Place {
         fs::remove_file(path)?;
         self.syncs.directory(SyncPoint::RemovedName, &self.folder)
     }
+}
+
+/// What was received later is greater: a new timeline may begin before the place that the old one had come to.
+pub(super) fn age(name: SegmentName) -> (TimelineId, SegmentNumber) {
+    (name.timeline, name.number)
 }
 
 /// The segment that is being received.
@@ -243,7 +271,6 @@ impl OpenSegment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgproof_pg::SegmentNumber;
 
     const SYSTEM: SystemIdentifier = SystemIdentifier(7);
 
@@ -309,6 +336,23 @@ mod tests {
         place.inherit(segment(3), new, start.plus(6), || place.make_spare()).unwrap();
         let content = fs::read(place.partial_path(new)).unwrap();
         assert_eq!((content.len(), &content[..11]), (1 << 20, &b"before\0\0\0\0\0"[..]));
+    }
+
+    #[test]
+    fn the_segment_handed_over_last_is_known_to_the_next_receiver() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = place(directory.path());
+        assert_eq!(held.handed_over(), None);
+        let next_timeline = SegmentName { timeline: TimelineId(2), ..segment(3) };
+        for (handed, newest) in
+            [(segment(5), segment(5)), (segment(4), segment(5)), (next_timeline, next_timeline)]
+        {
+            held.note_handed_over(handed).unwrap();
+            assert_eq!(held.handed_over(), Some(newest));
+        }
+        fs::write(held.folder.join(HANDED_OVER), b"").unwrap();
+        drop(held);
+        assert_eq!(place(directory.path()).handed_over(), None, "a power cut may leave it empty");
     }
 
     #[test]

@@ -91,7 +91,8 @@ impl<'a> Flow<'a> {
         tell: &dyn Fn(ReceiveEvent<'_>),
     ) -> Result<(), WalError> {
         let held = self.place.holdings().map_err(|error| self.spool("look into", error))?;
-        let mut at = self.resume(begin(&held, &source.position, self.size));
+        let handed_over = self.place.handed_over();
+        let mut at = self.resume(begin(&held, handed_over, &source.position, self.size));
         let mut replication = source.replication;
         loop {
             if at.timeline != TimelineId::FIRST && !self.place.history_path(at.timeline).exists() {

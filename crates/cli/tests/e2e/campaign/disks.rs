@@ -45,6 +45,7 @@ fn with_disk(mebibytes: u32) -> Result<(Scene, SmallDisk)> {
 #[test]
 fn a_full_repository_is_an_error_and_goes_on_when_there_is_space() -> Result<()> {
     let (scene, disk) = with_disk(192)?;
+    scene.server.dir("temp")?;
     scene.server.load_pgbench(1)?;
     scene.pgproof(&["backup"])?.succeeded()?;
     for round in 0..rounds()? {
@@ -54,11 +55,15 @@ fn a_full_repository_is_an_error_and_goes_on_when_there_is_space() -> Result<()>
         let ran = scene.pgproof(&["backup", "--full"])?;
         failed(&ran)?;
         ensure!(ran.stderr.contains("No space left"), "{}", ran.stderr);
+        let dump = scene.ran(crate::dump::command(&scene, &["dump", "--full"]))?;
+        failed(&dump)?;
+        ensure!(dump.stderr.contains("No space left"), "{}", dump.stderr);
         scene.server.switch_wal()?;
         waits_for_a_failure(&scene)?;
         // Reading goes on.
         scene.pgproof(&["list"])?.succeeded()?;
         fs::remove_file(ballast)?;
+        scene.ran(crate::dump::command(&scene, &["dump"]))?.succeeded()?;
         all_is_well(&scene, &format!("full-{round}"))?;
         scene.pgproof(&["expire", "--keep-last", "1", "--sweep-after", "0s"])?.succeeded()?;
     }
