@@ -4,6 +4,7 @@
 //! has one file for each verb, [`printer`] writes the result, [`exit`] the code, [`config`] is `pgproof.toml`.
 
 mod account;
+mod agent;
 mod archive_command;
 mod args;
 mod check;
@@ -51,6 +52,9 @@ fn run(arguments: &[OsString]) -> Exit {
             return if asked { Exit::Done } else { Exit::Usage };
         }
     };
+    if let Some(parent) = low.global.child_of {
+        agent::die_with_parent(parent);
+    }
     let context = Context::new(&low, Surroundings::observe());
     let outcome = commands::run(&low, &context);
     context.talk.clear();

@@ -9,6 +9,12 @@ pub(crate) struct AgentArgs {
     /// Data directory of this node; need not exist yet
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pgdata: Option<PathBuf>,
+    /// Do what is due now, one after another, and end; takes no part in a cluster
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) once: bool,
+    /// Show what is due when, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// `pgproof cluster`

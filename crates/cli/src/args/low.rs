@@ -43,6 +43,9 @@ pub(crate) struct GlobalArgs {
     /// Show more: every file, every reason
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub(crate) verbose: bool,
+    /// End when this process, which started this one, does; the agent says so of what it starts
+    #[arg(long, global = true, hide = true, value_name = "PID")]
+    pub(crate) child_of: Option<i32>,
 }
 
 /// Which repository, for the commands that use one.
@@ -102,7 +105,7 @@ pub(crate) enum LowCommand {
     Pin(PinArgs),
     /// Let the retention decide about a backup again
     Unpin(UnpinArgs),
-    /// Keep this node's PostgreSQL part of a highly available cluster, until interrupted
+    /// Keep the objectives: take backups, verify, rehearse and tell in time; keep this node part of its cluster, where there is one
     Agent(AgentArgs),
     /// Show a highly available cluster, and change it
     #[command(subcommand)]

@@ -156,17 +156,6 @@ pub(super) const CLUSTER: &[Key] = &[
     },
 ];
 
-/// The settings of all other tables, then these.
-pub(super) const fn joined<const N: usize>(general: &[Key]) -> [Key; N] {
-    let mut all = [general[0]; N];
-    let mut at = 0;
-    while at < N {
-        all[at] = if at < general.len() { general[at] } else { CLUSTER[at - general.len()] };
-        at += 1;
-    }
-    all
-}
-
 /// `[cluster]`
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterConfig {

@@ -5,7 +5,8 @@
 //! test compares the two. Ranges are checked when the file is read, so that a typing error is found by `check` and not by the
 //! first backup.
 
-use super::cluster::{CLUSTER, joined};
+use super::agent::AGENT;
+use super::cluster::CLUSTER;
 use pgproof_server::{ChannelBinding, SslMode};
 
 /// The tables of the file.
@@ -25,12 +26,14 @@ pub(crate) enum Section {
     Objectives,
     /// `[drill]`
     Drill,
+    /// `[agent]`
+    Agent,
     /// `[cluster]`
     Cluster,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Instance,
         Self::Repository,
         Self::Backup,
@@ -38,6 +41,7 @@ impl Section {
         Self::Retention,
         Self::Objectives,
         Self::Drill,
+        Self::Agent,
         Self::Cluster,
     ];
 
@@ -51,6 +55,7 @@ impl Section {
             Self::Retention => "retention",
             Self::Objectives => "objectives",
             Self::Drill => "drill",
+            Self::Agent => "agent",
             Self::Cluster => "cluster",
         }
     }
@@ -75,6 +80,9 @@ impl Section {
                  proves it. What is not set is not judged. See docs/manual/status.md."
             }
             Self::Drill => "How `pgproof drill` works. See docs/manual/drill.md.",
+            Self::Agent => {
+                "What `pgproof agent` does by itself so that the objectives are kept. See docs/manual/agent.md."
+            }
             Self::Cluster => "What `pgproof agent` keeps available. See docs/manual/cluster.md.",
         }
     }
@@ -103,6 +111,8 @@ pub(crate) enum Kind {
     Command,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// `objective`, `never`, or the fields of crontab.
+    Schedule,
 }
 
 impl Kind {
@@ -124,6 +134,7 @@ impl Kind {
                 format!("duration, at least {min}")
             }
             Self::Choice(words) => format!("one of `{}`", words.join("`, `")),
+            Self::Schedule => "`objective`, `never`, or the fields of crontab".to_owned(),
             Self::Command => "program by its absolute path, with arguments".to_owned(),
             Self::Compression => "`zstd:1` to `zstd:22`, `lz4` or `none`".to_owned(),
         }
@@ -170,7 +181,23 @@ const fn objective(name: &'static str, example: &'static str, doc: &'static str)
 }
 
 /// All settings, in the order of the file and of the reference.
-pub(crate) static KEYS: &[Key] = &joined::<{ GENERAL.len() + CLUSTER.len() }>(GENERAL);
+pub(crate) static KEYS: &[Key] =
+    &joined::<{ GENERAL.len() + AGENT.len() + CLUSTER.len() }>(&[GENERAL, AGENT, CLUSTER]);
+
+/// The settings of all tables, one after another.
+const fn joined<const N: usize>(tables: &[&[Key]]) -> [Key; N] {
+    let mut all = [tables[0][0]; N];
+    let (mut table, mut at, mut to) = (0, 0, 0);
+    while to < N {
+        if at == tables[table].len() {
+            (table, at) = (table + 1, 0);
+            continue;
+        }
+        all[to] = tables[table][at];
+        (at, to) = (at + 1, to + 1);
+    }
+    all
+}
 
 const GENERAL: &[Key] = &[
     Key {

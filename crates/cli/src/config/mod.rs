@@ -7,6 +7,7 @@
 //! [`definitions`] is the table of all settings; [`find`] looks for the file, [`read`] reads it, [`effective`] puts flags,
 //! variables and file together, [`template`] writes a new file, [`reference`] writes the manual's page.
 
+mod agent;
 mod cluster;
 pub(crate) mod definitions;
 mod effective;
@@ -19,6 +20,7 @@ mod settings;
 pub(crate) mod template;
 mod value;
 
+pub(crate) use agent::{AgentConfig, Schedule};
 pub(crate) use cluster::ClusterConfig;
 pub(crate) use effective::{FlagValue, NAMED, Origin, Setting};
 pub(crate) use error::ConfigError;

@@ -122,6 +122,14 @@ pub(crate) struct RetentionConfig {
     pub(crate) sweep_after: Duration,
 }
 
+impl RetentionConfig {
+    /// Whether anything ever expires.
+    pub(crate) fn keeps_by_rule(&self) -> bool {
+        let counts = [self.keep_last, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly];
+        counts.iter().any(Option::is_some) || self.keep_within.is_some()
+    }
+}
+
 /// `[objectives]`
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ObjectivesConfig {

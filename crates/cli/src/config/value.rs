@@ -1,6 +1,8 @@
 //! Reads the text of one setting's value, with PostgreSQL's units.
 
+use super::agent::Schedule;
 use super::definitions::Kind;
+use crate::agent::cron;
 use crate::fault::Refused;
 use pgproof_base::Bytes;
 use pgproof_repo::{Codec, key_command};
@@ -75,6 +77,16 @@ impl FromValue for CommandWords {
     }
 }
 
+impl FromValue for Schedule {
+    fn from_value(text: &str) -> Result<Self, String> {
+        match text {
+            "objective" => Ok(Self::Objective),
+            "never" => Ok(Self::Never),
+            _ => cron(text).map(|_| Self::Cron(text.to_owned())),
+        }
+    }
+}
+
 impl FromValue for Codec {
     fn from_value(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "write zstd, zstd:1 to zstd:22, lz4 or none".to_owned())
@@ -132,6 +144,7 @@ pub(crate) fn check_value(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Path => PathBuf::from_value(text).map(drop),
         Kind::Boolean => bool::from_value(text).map(drop),
         Kind::Compression => Codec::from_value(text).map(drop),
+        Kind::Schedule => Schedule::from_value(text).map(drop),
         Kind::Command => CommandWords::from_value(text).map(drop),
         Kind::Choice(words) => match words.contains(&text) {
             true => Ok(()),

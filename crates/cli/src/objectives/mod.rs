@@ -7,4 +7,4 @@ mod judge;
 mod observe;
 
 pub(crate) use judge::{Estimate, Line, Status, Verdict, judge};
-pub(crate) use observe::observe;
+pub(crate) use observe::{Observation, observe};

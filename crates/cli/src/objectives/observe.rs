@@ -3,7 +3,8 @@
 use crate::repository;
 use jiff::{SignedDuration, Timestamp};
 use pgproof_pg::{Lsn, SegmentName, SystemIdentifier};
-use pgproof_repo::catalog::{BackupState, LineageCatalog, Scope};
+use pgproof_repo::catalog::{BackupState, CatalogBackup, LineageCatalog, Scope};
+use pgproof_repo::lease::holder_is_dead;
 use pgproof_repo::ledger::{self, Flaw, Record};
 use pgproof_repo::walobject::read_instants;
 use pgproof_repo::walset::{RecoveryWindow, reachable_times};
@@ -112,14 +113,19 @@ fn newest(catalog: &LineageCatalog, windows: &[RecoveryWindow]) -> Option<Newest
     })
 }
 
+/// Whoever holds a lease, unless this host knows that the process is gone.
 fn running(catalog: &LineageCatalog) -> Vec<String> {
+    let is_alive = |backup: &&CatalogBackup| {
+        !backup.lease.as_ref().is_some_and(|(_, lease)| holder_is_dead(&lease.holder))
+    };
     let writers = catalog.backups.iter().filter(|backup| backup.state == BackupState::Running);
+    let writers = writers.filter(is_alive);
     let backups = writers.map(|backup| {
         let by = backup.lease.as_ref().map(|(_, lease)| format!(" by {}", lease.holder.host));
         format!("backup {}{}", backup.id, by.unwrap_or_default())
     });
     let readers = catalog.readers.iter().filter(|reader| reader.live).filter_map(|reader| {
-        let record = reader.record.as_ref()?;
+        let record = reader.record.as_ref().filter(|record| !holder_is_dead(&record.holder))?;
         Some(format!("{} by {}", record.kind, record.holder.host))
     });
     backups.chain(readers).collect()

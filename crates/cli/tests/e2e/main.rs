@@ -1,5 +1,6 @@
 //! End-to-end tests of the `pgproof` binary on real servers. One module for each area; [`scene`] is what they share.
 
+mod agent;
 mod archive;
 mod backup;
 mod bad_input;

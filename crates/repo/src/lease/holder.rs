@@ -57,7 +57,7 @@ impl Holder {
 }
 
 /// The name of this host.
-pub(crate) fn host_name() -> String {
+pub fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim_end().to_owned()
 }
@@ -66,7 +66,8 @@ fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
 }
 
-/// When a process was started; `None` when there is none of this number.
+/// When a process was started; `None` when there is none of this number, or one that has ended and waits for its parent to notice: in
+/// containers there may be nobody who does.
 fn started(pid: u32) -> io::Result<Option<u64>> {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
@@ -75,7 +76,12 @@ fn started(pid: u32) -> io::Result<Option<u64>> {
     };
     // The second field is the command in parentheses and may hold anything, so fields are counted from its end.
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    Ok(after.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok()))
+    let mut fields = after.split_ascii_whitespace();
+    // proc_pid_stat(5): `Z` is a zombie, `X` is dead.
+    if fields.next().is_some_and(|state| matches!(state, "Z" | "X")) {
+        return Ok(None);
+    }
+    Ok(fields.nth(18).and_then(|field| field.parse().ok()))
 }
 
 #[cfg(test)]
@@ -96,6 +102,15 @@ mod tests {
     fn an_ended_process_is_dead() {
         let mut child = process::Command::new("true").spawn().unwrap();
         let holder = Holder { pid: child.id(), ..Holder::this_process() };
+        let holder = Holder { started: started(holder.pid).unwrap().unwrap_or(0), ..holder };
+        // Nobody has waited for it yet, and nothing of it works any more.
+        for _ in 0..500 {
+            if holder.seen_from_here() == Seen::Dead {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert_eq!(holder.seen_from_here(), Seen::Dead);
         child.wait().unwrap();
         assert_eq!(holder.seen_from_here(), Seen::Dead);
     }

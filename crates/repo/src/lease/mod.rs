@@ -15,7 +15,7 @@ mod record;
 mod writer;
 
 pub use holder::Holder;
-pub(crate) use holder::host_name;
+pub use holder::host_name;
 pub use reader::{ReaderClaim, ReaderLease, ReaderRecord};
 pub use record::{ExpiredMark, Outcome, PinRecord, WalNeeded, WriterRecord};
 pub(crate) use writer::Ground;
@@ -41,7 +41,7 @@ impl Default for LeaseTimes {
 }
 
 /// Whether this host can prove that a holder is gone.
-pub(crate) fn holder_is_dead(holder: &Holder) -> bool {
+pub fn holder_is_dead(holder: &Holder) -> bool {
     holder.seen_from_here() == holder::Seen::Dead
 }
 
