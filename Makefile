@@ -1,4 +1,4 @@
 # Thin fronts of `cargo xtask`: read there what each does.
-.PHONY: test campaign demo bench ci tidy
-test campaign demo bench ci tidy:
+.PHONY: test campaign demo demo-ha faults bench ci tidy
+test campaign demo demo-ha faults bench ci tidy:
 	cargo xtask $@

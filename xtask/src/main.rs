@@ -23,7 +23,9 @@ fn main() -> Result<()> {
         "tidy" => tidy::run(),
         "campaign" => tasks::campaign(),
         "demo" => tasks::demo(),
+        "demo-ha" => tasks::demo_ha(),
+        "faults" => tasks::faults(),
         "bench" => tasks::bench(),
-        _ => bail!("usage: cargo xtask test | ci | tidy | campaign | demo | bench"),
+        _ => bail!("usage: cargo xtask test | ci | tidy | campaign | demo | demo-ha | faults | bench"),
     }
 }

@@ -62,6 +62,26 @@ pub(crate) fn demo() -> Result<()> {
     on_disk(&mut Command::new(&demo), &demo)
 }
 
+/// Three nodes, two failures, no lost commit.
+pub(crate) fn demo_ha() -> Result<()> {
+    install()?;
+    built("bin", "pgproof")?;
+    let demo = built("example", "demo_ha")?;
+    run_command(&mut Command::new(&demo), "the demonstration of high availability")
+}
+
+/// Every fault of hosts and networks, 30 times each; needs root for network namespaces.
+pub(crate) fn faults() -> Result<()> {
+    install()?;
+    let mut command = Command::new("cargo");
+    command.args(["nextest", "run", "-p", "pgproof-cli", "--profile", "campaign", "--no-capture"]);
+    command.args(["--run-ignored", "all", "-E", "binary(e2e) and test(/^cluster::faults/)"]);
+    if env::var_os("PGPROOF_FAULT_ROUNDS").is_none() {
+        command.env("PGPROOF_FAULT_ROUNDS", "30");
+    }
+    run_command(&mut command, "the faults")
+}
+
 /// Compares with other tools, on a release build: every figure that README and issues name. Takes over an hour on two slow
 /// cores, half of it pgBackRest with 20,000 tables.
 pub(crate) fn bench() -> Result<()> {

@@ -17,8 +17,18 @@ use tempfile::TempDir;
 /// How long a cluster may take to have a leader.
 const START_WAIT: Duration = Duration::from_secs(30);
 
+/// Where a member runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdPlace {
+    /// The address that it listens on, and is reached at.
+    pub host: String,
+    /// A network namespace to run in.
+    pub namespace: Option<String>,
+}
+
 struct Member {
     name: String,
+    place: EtcdPlace,
     client: u16,
     peer: u16,
     process: Option<Child>,
@@ -36,14 +46,24 @@ impl Etcd {
     /// # Errors
     /// Fails when etcd is not installed or does not come up, with the end of a member's log.
     pub fn start(members: usize) -> Result<Self> {
+        let place = EtcdPlace { host: "127.0.0.1".to_owned(), namespace: None };
+        Self::start_at(vec![place; members])
+    }
+
+    /// Starts a member at each of these places.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_at(places: Vec<EtcdPlace>) -> Result<Self> {
         let files = tempfile::Builder::new()
             .prefix("pgproof-etcd-")
             .tempdir()
             .context("make a directory for etcd")?;
-        let member = |number: usize| {
-            Ok(Member { name: format!("e{number}"), client: free_port()?, peer: free_port()?, process: None })
+        let member = |(number, place): (usize, EtcdPlace)| {
+            let name = format!("e{}", number + 1);
+            Ok(Member { name, place, client: free_port()?, peer: free_port()?, process: None })
         };
-        let members = (1..=members).map(member).collect::<Result<Vec<_>>>()?;
+        let members = places.into_iter().enumerate().map(member).collect::<Result<Vec<_>>>()?;
         let mut etcd = Self { members, files };
         for number in 0..etcd.members.len() {
             etcd.start_member(number)?;
@@ -57,7 +77,13 @@ impl Etcd {
     /// Where clients reach the members.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
-        self.members.iter().map(|member| format!("http://127.0.0.1:{}", member.client)).collect()
+        self.members.iter().map(|member| format!("http://{}:{}", member.place.host, member.client)).collect()
+    }
+
+    /// The ports that the members answer clients at.
+    #[must_use]
+    pub fn client_ports(&self) -> Vec<u16> {
+        self.members.iter().map(|member| member.client).collect()
     }
 
     /// Starts a member that does not run, with the data it had.
@@ -68,13 +94,21 @@ impl Etcd {
         let cluster: Vec<String> = self
             .members
             .iter()
-            .map(|member| format!("{}=http://127.0.0.1:{}", member.name, member.peer))
+            .map(|member| format!("{}=http://{}:{}", member.name, member.place.host, member.peer))
             .collect();
         let member = &self.members[number];
+        let host = &member.place.host;
         let (client, peer) =
-            (format!("http://127.0.0.1:{}", member.client), format!("http://127.0.0.1:{}", member.peer));
+            (format!("http://{host}:{}", member.client), format!("http://{host}:{}", member.peer));
         let log = fs::File::create(self.log(number)).context("create a log for etcd")?;
-        let mut command = Command::new("etcd");
+        let mut command = match &member.place.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, "etcd"]);
+                command
+            }
+            None => Command::new("etcd"),
+        };
         command
             .args(["--name", &member.name, "--data-dir"])
             .arg(self.files.path().join(&member.name))
@@ -94,9 +128,11 @@ impl Etcd {
     }
 
     fn wait_for(&self, number: usize) -> Result<()> {
-        let port = self.members[number].client;
+        let Member { place, client, .. } = &self.members[number];
         wait::until("etcd to answer", START_WAIT, || {
-            Ok(TcpStream::connect(("127.0.0.1", port)).is_ok_and(|stream| healthy(&stream)).then_some(()))
+            Ok(TcpStream::connect((place.host.as_str(), *client))
+                .is_ok_and(|stream| healthy(&stream))
+                .then_some(()))
         })
         .with_context(|| format!("its log: {}", fs::read_to_string(self.log(number)).unwrap_or_default()))
     }

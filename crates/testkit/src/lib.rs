@@ -24,7 +24,7 @@ pub mod wait;
 
 pub use account::Account;
 pub use disk::SmallDisk;
-pub use etcd::Etcd;
+pub use etcd::{Etcd, EtcdPlace};
 pub use host::Pgproof;
 pub use install::Server;
 pub use port::free_port;

@@ -105,6 +105,10 @@ fn kill_all_of(group: Group) -> Result<()> {
             format!("kill {round}, of {}: replays with PGPROOF_SEED={}", verb.name, seed.value())
         })?;
         if round % HOUSEKEEPING == HOUSEKEEPING - 1 {
+            // A copy that lags behind the retention has a gap, and verification of it says so.
+            if Path::new(&ground.place("second")).exists() {
+                ground.scene.ran(verbs::copy(&ground))?.succeeded()?;
+            }
             ground.scene.pgproof(&["expire", "--keep-last", "2", "--sweep-after", "0s"])?.succeeded()?;
         }
         let tally = tallies.entry(verb.name).or_default();

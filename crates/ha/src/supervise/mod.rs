@@ -45,6 +45,8 @@ impl Postmaster {
     /// [`HaError::Server`] when it ends at once, [`HaError::NotSeen`] when a former one cannot be ended.
     pub fn start(control: &Control) -> Result<Self, HaError> {
         kill_server(control.data_directory(), CLEAR_LIMIT)?;
+        find::remove_lock_of_the_dead(control.data_directory())
+            .map_err(HaError::server("clear what a former server left"))?;
         let child = control.launch().map_err(HaError::server("start PostgreSQL"))?;
         let pid = child.id();
         let handle = open(pid)?;

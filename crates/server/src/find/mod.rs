@@ -16,6 +16,7 @@ pub use conf::Configuration;
 pub use debian::DebianCluster;
 use pgproof_pg::{ClusterState, ControlFile, MajorVersion};
 use process::CommandLine;
+pub use process::remove_lock_of_the_dead;
 pub(crate) use process::{PidFile, is_alive, serves};
 use serde::Serialize;
 use std::{

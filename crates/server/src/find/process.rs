@@ -73,6 +73,22 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
+/// Removes the `postmaster.pid` of a postmaster that has ended and that nobody has collected: a new one would take the zombie for it and
+/// refuse to start (`CreateLockFile` in `src/backend/utils/init/miscinit.c` asks by `kill(pid, 0)`). In a container there may be no
+/// process that collects orphans. The caller has made sure that no process of a server works in the directory.
+///
+/// # Errors
+/// [`ServerError::Host`].
+pub fn remove_lock_of_the_dead(data: &Path) -> Result<(), ServerError> {
+    let Some(file) = PidFile::read(data)? else { return Ok(()) };
+    let is_zombie = Path::new(&format!("/proc/{}", file.pid)).exists() && !is_alive(file.pid);
+    if file.pid == 0 || !is_zombie {
+        return Ok(());
+    }
+    let path = data.join("postmaster.pid");
+    fs::remove_file(&path).map_err(ServerError::host("remove", path))
+}
+
 fn is_postgres(pid: u32) -> bool {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     matches!(name.trim(), "postgres" | "postmaster")

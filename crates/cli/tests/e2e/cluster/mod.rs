@@ -1,5 +1,7 @@
 //! Three nodes, etcd and a writer: what a failure costs, and that nothing acknowledged is lost.
 
+mod faults;
+mod network;
 mod nodes;
 mod writer;
 
@@ -15,7 +17,7 @@ fn nothing_lost(cluster: &Cluster, writer: Writer) -> Result<writer::Written> {
     cluster.wait_for_all()?;
     let leader = cluster.leader()?;
     let present = cluster.rows(&leader)?;
-    let lost: Vec<&u64> = written.acknowledged.iter().filter(|row| !present.contains(row)).collect();
+    let lost: Vec<u64> = written.acknowledged().filter(|row| !present.contains(row)).collect();
     ensure!(lost.is_empty(), "{} acknowledged rows are lost: {lost:?}", lost.len());
     Ok(written)
 }
@@ -43,7 +45,7 @@ fn killed_servers_and_hosts_cost_an_outage_and_no_commit_and_everyone_comes_back
     cluster.start_agent(&second)?;
 
     let written = nothing_lost(&cluster, writer)?;
-    println!("longest outage {:?}, {} rows", written.longest_outage(), written.acknowledged.len());
+    println!("longest outage {:?}, {} rows", written.longest_outage(), written.acknowledgements.len());
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Three agents with their servers on this host, and everything that can befall them.
 
+use super::network::Network;
 use crate::scene::program;
 use anyhow::{Context, Result, bail, ensure};
-use pgproof_ha::fence::kill_server;
+use pgproof_ha::fence::{kill_server, server_processes};
 use pgproof_pg::MajorVersion;
-use pgproof_testkit::{Account, Etcd, Server, free_port, wait};
+use pgproof_testkit::{Account, Etcd, EtcdPlace, Server, free_port, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
@@ -17,10 +18,13 @@ use std::{
 };
 use tempfile::TempDir;
 
+const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+
 /// How long a cluster may take to be whole.
 const WHOLE: Duration = Duration::from_secs(120);
 
 pub(super) struct Node {
+    place: EtcdPlace,
     folder: PathBuf,
     config: PathBuf,
     port: u16,
@@ -39,19 +43,31 @@ pub(super) struct Cluster {
     account: Account,
     server: Server,
     ground: TempDir,
+    /// Dropped last: what runs in a namespace keeps it alive.
+    network: Option<Network>,
 }
 
 impl Cluster {
-    /// Starts three nodes and waits until both standbys vote.
+    /// Starts three nodes and one etcd on this host's loopback, and waits until both standbys vote.
     pub(super) fn start() -> Result<Self> {
-        let etcd = Etcd::start(1)?;
+        let place = EtcdPlace { host: "127.0.0.1".to_owned(), namespace: None };
+        Self::start_at(Etcd::start(1)?, vec![place; NAMES.len()], None)
+    }
+
+    /// Starts three nodes, each with a member of etcd, in network namespaces of their own.
+    pub(super) fn start_in_network() -> Result<Self> {
+        let network = Network::new(NAMES.len())?;
+        Self::start_at(Etcd::start_at(network.places())?, network.places(), Some(network))
+    }
+
+    fn start_at(etcd: Etcd, places: Vec<EtcdPlace>, network: Option<Network>) -> Result<Self> {
         let (account, server) = (Account::for_servers()?, Server::of(MajorVersion::V18)?);
         let place = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
         let ground = tempfile::Builder::new().prefix("pgproof-").tempdir_in(place)?;
         fs::set_permissions(ground.path(), fs::Permissions::from_mode(0o755))?;
-        let mut cluster = Self { etcd, nodes: BTreeMap::new(), account, server, ground };
-        for name in ["n1", "n2", "n3"] {
-            cluster.prepare(name)?;
+        let mut cluster = Self { etcd, nodes: BTreeMap::new(), account, server, ground, network };
+        for (name, place) in NAMES.into_iter().zip(places) {
+            cluster.prepare(name, place)?;
             cluster.start_agent(name)?;
         }
         cluster.wait_for_all()?;
@@ -60,21 +76,19 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn prepare(&mut self, name: &str) -> Result<()> {
+    fn prepare(&mut self, name: &str, place: EtcdPlace) -> Result<()> {
         let folder = self.ground.path().join(name);
         self.account.create_dir(&folder)?;
         let (port, agent_port) = (free_port()?, free_port()?);
         let hba = folder.join("hba.conf");
-        fs::write(
-            &hba,
-            "local all all trust\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n",
-        )?;
+        fs::write(&hba, "local all all trust\nhost all all all trust\nhost replication all all trust\n")?;
         let config = folder.join("pgproof.toml");
         let text = format!(
             "[instance]\npgdata = \"{data}\"\nport = {port}\nsocket_directory = \"{folder}\"\nuser = \"postgres\"\n\
-             [cluster]\nnode = \"{name}\"\netcd = \"{etcd}\"\nhost = \"127.0.0.1\"\nagent_port = {agent_port}\n\
-             agent_listen = \"127.0.0.1\"\nlisten_addresses = \"127.0.0.1\"\ndirectory = \"{folder}\"\nrto = \"5s\"\n\
+             [cluster]\nnode = \"{name}\"\netcd = \"{etcd}\"\nhost = \"{host}\"\nagent_port = {agent_port}\n\
+             agent_listen = \"{host}\"\nlisten_addresses = \"{host}\"\ndirectory = \"{folder}\"\nrto = \"5s\"\n\
              programs = \"{programs}\"\nfounding = {founding}\nhba_file = \"{hba}\"\n",
+            host = place.host,
             data = folder.join("data").display(),
             folder = folder.display(),
             etcd = self.etcd.endpoints().join(","),
@@ -86,7 +100,7 @@ impl Cluster {
         for path in [&hba, &config] {
             self.account.own(path)?;
         }
-        self.nodes.insert(name.to_owned(), Node { folder, config, port, agent: None });
+        self.nodes.insert(name.to_owned(), Node { place, folder, config, port, agent: None });
         Ok(())
     }
 
@@ -101,7 +115,19 @@ impl Cluster {
     pub(super) fn start_agent(&mut self, name: &str) -> Result<()> {
         let node = self.node(name)?;
         let log = fs::OpenOptions::new().create(true).append(true).open(node.folder.join("agent.log"))?;
-        let mut command = Command::new(program());
+        let mut command = match &node.place.namespace {
+            // It becomes the servers' account by itself.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(program());
+                command
+            }
+            None => {
+                let mut command = Command::new(program());
+                self.account.apply(&mut command);
+                command
+            }
+        };
         command.arg("agent").arg("--config").arg(&node.config).current_dir("/");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         for (name, _) in std::env::vars_os() {
@@ -109,7 +135,6 @@ impl Cluster {
                 command.env_remove(&name);
             }
         }
-        self.account.apply(&mut command);
         let agent = command.spawn().context("run the agent")?;
         self.nodes.get_mut(name).context("the node")?.agent = Some(agent);
         Ok(())
@@ -178,14 +203,18 @@ impl Cluster {
     /// A connection string that reaches whoever is primary.
     pub(super) fn connection_strings(&self) -> Vec<String> {
         let one = |node: &Node| {
-            format!("host=127.0.0.1 port={} user=postgres dbname=postgres connect_timeout=1", node.port)
+            format!(
+                "host={} port={} user=postgres dbname=postgres connect_timeout=1",
+                node.place.host, node.port
+            )
         };
         self.nodes.values().map(one).collect()
     }
 
     fn client(&self, name: &str) -> Result<postgres::Client> {
-        let port = self.node(name)?.port;
-        let string = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres connect_timeout=5");
+        let Node { place, port, .. } = self.node(name)?;
+        let string =
+            format!("host={} port={port} user=postgres dbname=postgres connect_timeout=5", place.host);
         postgres::Client::connect(&string, postgres::NoTls).with_context(|| format!("connect to {name}"))
     }
 
@@ -229,6 +258,26 @@ impl Cluster {
 
     pub(super) fn freeze_agent(&self, name: &str) -> Result<()> {
         self.signal_agent(name, Signal::STOP)
+    }
+
+    /// The network that the nodes are in.
+    pub(super) fn network(&self) -> Result<&Network> {
+        self.network.as_ref().context("the nodes share the host's network")
+    }
+
+    /// The node's number, as the network and etcd count.
+    pub(super) fn number(&self, name: &str) -> Result<usize> {
+        NAMES.iter().position(|known| *known == name).with_context(|| format!("no node {name}"))
+    }
+
+    /// Stops every process of a server, or lets them go on.
+    pub(super) fn signal_server(&self, name: &str, signal: Signal) -> Result<()> {
+        for pid in server_processes(&self.node(name)?.data())? {
+            let pid = Pid::from_raw(pid.cast_signed()).context("a process")?;
+            // One that ended meanwhile needs no signal.
+            let _ = kill_process(pid, signal);
+        }
+        Ok(())
     }
 
     pub(super) fn thaw_agent(&self, name: &str) -> Result<()> {

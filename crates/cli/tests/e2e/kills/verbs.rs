@@ -200,7 +200,7 @@ fn whole_or_nothing(ground: &Ground, verb: &Verb) -> Result<()> {
     succeeds(ground, verb)
 }
 
-fn copy(ground: &Ground) -> Command {
+pub(super) fn copy(ground: &Ground) -> Command {
     let (second, key) = (ground.place("second"), ground.place("second.key"));
     ground.scene.command(&["copy", "--from", "main", "--to", &second, "--create", "--to-key-file", &key])
 }
