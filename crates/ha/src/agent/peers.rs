@@ -35,7 +35,9 @@ fn look(board: &Board, name: &NodeName) {
         let notes = board.notes();
         let Some(state) = notes.state.clone() else { return };
         let Some(member) = state.members.get(name) else { return };
-        let wants = state.leader == board.me && !notes.store_answers;
+        // Asked for before the store is given up: one that hangs, or comes back slowly, would otherwise cost the primary its authority.
+        let fresh = notes.reading.as_ref().is_some_and(|r| now().since(r.asked) <= board.heartbeat * 2);
+        let wants = state.leader == board.me && !(fresh && notes.store_answers);
         (member.agent_address.clone(), state.term, wants, notes.token.clone())
     };
     let limit = board.heartbeat * 3;

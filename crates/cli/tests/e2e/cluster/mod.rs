@@ -98,7 +98,7 @@ fn a_switchover_moves_the_primary_and_the_store_may_be_away_for_a_while() -> Res
     cluster.etcd.thaw(0)?;
     ensure!(after > before + 10, "the primary did not go on without the store: {before} to {after}");
     writer.wait_for_more(20)?;
-    ensure!(cluster.term()? == term, "a store that was away cost a term");
+    ensure!(cluster.term()? == term, "a store that was away cost a term\n{}", cluster.logs());
     nothing_lost(&cluster, writer)?;
     Ok(())
 }
