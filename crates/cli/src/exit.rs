@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     Done,
     /// It did what was asked, and the answer is bad: findings, damage, a gap; for `archive get`: proven absent.
     BadAnswer,
+    /// The same for monitoring that tells a warning from something critical.
+    Critical,
     /// It was asked wrongly.
     Usage,
     /// It could not do it.
@@ -28,8 +30,9 @@ impl Exit {
         let rank = |exit: Self| match exit {
             Self::Done => 0,
             Self::BadAnswer => 1,
-            Self::Usage => 2,
-            Self::Failed => 3,
+            Self::Critical => 2,
+            Self::Usage => 3,
+            Self::Failed => 4,
         };
         if rank(other) > rank(self) { other } else { self }
     }
@@ -64,6 +67,7 @@ impl Rules {
         match (self, exit) {
             (_, Exit::Done) => 0,
             (_, Exit::BadAnswer) => 1,
+            (_, Exit::Critical) => 2,
             (Self::ArchiveGet, Exit::Usage | Exit::Failed) => STOP_RECOVERY,
             (Self::Ordinary, Exit::Usage) => 2,
             (Self::Ordinary, Exit::Failed) => 3,

@@ -103,6 +103,9 @@ fn code_and_hint(error: &(dyn Error + 'static)) -> Option<(Option<String>, Optio
     if let Some(error) = error.downcast_ref::<pgproof_repo::Error>() {
         return Some((Some(error.code().to_owned()), error.hint()));
     }
+    if let Some(error) = error.downcast_ref::<pgproof_doctor::DoctorError>() {
+        return Some((Some(error.code().to_owned()), Some(error.hint())));
+    }
     if let Some(error) = error.downcast_ref::<pgproof_store::StoreError>() {
         return Some((Some(error.code().to_owned()), error.hint()));
     }

@@ -206,7 +206,11 @@ fn flags(command: &LowCommand, current_directory: &Path) -> Vec<FlagValue> {
             found.instance(args.pgdata.as_deref());
             found.repository(&args.repository);
         }
-        LowCommand::Copy(_) | LowCommand::Repair(_) | LowCommand::Fence(_) | LowCommand::Cluster(_) => {}
+        LowCommand::Copy(_)
+        | LowCommand::Repair(_)
+        | LowCommand::Doctor(_)
+        | LowCommand::Fence(_)
+        | LowCommand::Cluster(_) => {}
         LowCommand::Agent(args) => found.instance(args.pgdata.as_deref()),
         LowCommand::Completions(_) | LowCommand::Man(_) => {}
     }

@@ -3,6 +3,7 @@
 //! Nothing is interpreted here beyond its shape; [`super::high`] says what it means.
 
 use super::cluster::{AgentArgs, ClusterCommand, FenceArgs};
+use super::doctor::DoctorArgs;
 use super::drill::{DrillArgs, HeartbeatArgs};
 use super::dump::{DumpArgs, LoadArgs};
 use super::key::KeyCommand;
@@ -113,6 +114,8 @@ pub(crate) enum LowCommand {
     /// Guard a data directory against its agent's death; the agent starts it
     #[command(hide = true)]
     Fence(FenceArgs),
+    /// Find what is wrong with a server, up or down, and what exactly mends it
+    Doctor(DoctorArgs),
     /// Say who can open the repository, and change it
     #[command(subcommand)]
     Key(KeyCommand),

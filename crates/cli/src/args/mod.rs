@@ -1,6 +1,7 @@
 //! Arguments in two stages: [`low`] is what was typed, [`high`] what it means.
 
 pub(crate) mod cluster;
+pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod dump;
 pub(crate) mod high;

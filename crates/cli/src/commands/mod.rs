@@ -8,6 +8,7 @@ mod cluster;
 mod completions;
 mod config;
 mod copy;
+mod doctor;
 mod drill;
 mod dump;
 mod dumps;
@@ -73,6 +74,7 @@ pub(crate) fn name(command: &LowCommand) -> &'static str {
         LowCommand::Agent(_) => "agent",
         LowCommand::Cluster(command) => cluster::name(command),
         LowCommand::Fence(_) => "fence",
+        LowCommand::Doctor(args) => doctor::name(args),
         LowCommand::Key(Key::List(_)) => "key list",
         LowCommand::Key(Key::Add(_)) => "key add",
         LowCommand::Key(Key::Remove(_)) => "key remove",
@@ -117,6 +119,7 @@ pub(crate) fn run(low: &LowArgs, context: &Context) -> anyhow::Result<Exit> {
         LowCommand::Agent(args) => agent::agent(args, context),
         LowCommand::Cluster(command) => cluster::cluster(command, context),
         LowCommand::Fence(args) => fence::fence(args),
+        LowCommand::Doctor(args) => doctor::doctor(args, context),
         LowCommand::Key(command) => key::key(command, context),
         LowCommand::Config(ConfigCommand::Explain(args)) => config::explain(args, context),
         LowCommand::Completions(args) => completions::completions(args, context),

@@ -25,6 +25,8 @@ pub(crate) struct FileValues {
     pub(crate) values: Vec<FileValue>,
     /// The repositories named, with the line of each, also those without values.
     pub(crate) repositories: Vec<(String, usize)>,
+    /// `[doctor]`, whose names are those of the checks.
+    pub(crate) doctor: pgproof_doctor::Config,
 }
 
 /// Reads the text of a file; `path` is for messages only.
@@ -39,6 +41,11 @@ pub(crate) fn read(path: &Path, text: &str) -> Result<FileValues, ConfigError> {
     let mut found = FileValues::default();
     for (name, item) in document.iter() {
         let at = item.span().map_or(0, |span| span.start);
+        if let ("doctor", Item::Table(table)) = (name, item) {
+            let config = pgproof_doctor::Config::read(table);
+            found.doctor = config.map_err(|error| place.error(at, &error.to_string(), None))?;
+            continue;
+        }
         let Some(section) = Section::ALL.into_iter().find(|section| section.name() == name) else {
             let near = nearest(name, Section::ALL.iter().map(|section| section.name()));
             return Err(place.error(

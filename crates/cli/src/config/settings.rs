@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) archive: ArchiveConfig,
     pub(crate) objectives: ObjectivesConfig,
     pub(crate) drill: DrillConfig,
+    pub(crate) doctor: pgproof_doctor::Config,
 }
 
 /// `[instance]`
@@ -187,6 +188,7 @@ impl Config {
             archive: archive(&settings)?,
             objectives: objectives(&settings)?,
             drill: drill(&settings)?,
+            doctor: values.doctor,
             file: path,
             searched,
             settings,

@@ -17,7 +17,8 @@ pub(crate) fn render_findings(page: &mut Page, findings: &[Finding]) {
     }
 }
 
-fn render_finding(page: &mut Page, finding: &Finding) {
+/// Writes one finding.
+pub(crate) fn render_finding(page: &mut Page, finding: &Finding) {
     let (word, paint) = match finding.severity {
         Severity::Info => ("info", Paint::Bold),
         Severity::Warning => ("warning", Paint::Warning),

@@ -6,7 +6,7 @@
 mod findings;
 mod page;
 
-pub(crate) use findings::{render_findings, worst};
+pub(crate) use findings::{render_finding, render_findings, worst};
 pub(crate) use page::{Align, Page, Table, show_time};
 
 use crate::fault::Fault;

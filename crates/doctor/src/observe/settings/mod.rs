@@ -5,7 +5,7 @@
 
 mod read;
 
-pub use read::parse;
+pub use read::{Parsed, parse};
 
 use super::place::Place;
 use serde::{Deserialize, Serialize};

@@ -95,7 +95,7 @@ fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// A name in lower case and its value, or the token at which the line makes no sense.
-pub(super) type Parsed = Result<(String, String), String>;
+pub type Parsed = Result<(String, String), String>;
 
 /// The lines of a settings file that say something, with their numbers.
 pub fn parse(text: &str) -> impl Iterator<Item = (u32, Parsed)> + '_ {
