@@ -25,7 +25,10 @@ fn main() -> Result<()> {
         "demo" => tasks::demo(),
         "demo-ha" => tasks::demo_ha(),
         "faults" => tasks::faults(),
+        "faults-doctor" => tasks::faults_doctor(),
         "bench" => tasks::bench(),
-        _ => bail!("usage: cargo xtask test | ci | tidy | campaign | demo | demo-ha | faults | bench"),
+        _ => bail!(
+            "usage: cargo xtask test | ci | tidy | campaign | demo | demo-ha | faults | faults-doctor | bench"
+        ),
     }
 }

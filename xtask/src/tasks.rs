@@ -82,6 +82,25 @@ pub(crate) fn faults() -> Result<()> {
     run_command(&mut command, "the faults")
 }
 
+/// Every fault that doctor must name, on each major version.
+pub(crate) fn faults_doctor() -> Result<()> {
+    install()?;
+    for version in ["14", "15", "16", "17", "18"] {
+        let mut command = Command::new("cargo");
+        command.args([
+            "nextest",
+            "run",
+            "-p",
+            "pgproof-cli",
+            "--no-fail-fast",
+            "-E",
+            "binary(e2e) and test(/^doctor::/)",
+        ]);
+        run_command(command.env("PGPROOF_VERSION", version), &format!("the faults on PostgreSQL {version}"))?;
+    }
+    Ok(())
+}
+
 /// Compares with other tools, on a release build: every figure that README and issues name. Takes over an hour on two slow
 /// cores, half of it pgBackRest with 20,000 tables.
 pub(crate) fn bench() -> Result<()> {

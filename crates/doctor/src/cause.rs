@@ -27,6 +27,7 @@ const RULES: &[Rule] = &[
     rule("port-wrong", "connection-failed"),
     rule("address-not-listened", "connection-failed"),
     rule("hba-broken", "hba-no-line"),
+    rule("hba-broken", "server-down"),
     rule("hba-no-line", "connection-failed"),
     rule("hba-rejects", "connection-failed"),
     rule("peer-mismatch", "connection-failed"),
@@ -39,7 +40,6 @@ const RULES: &[Rule] = &[
     rule("connection-limit", "connection-failed"),
     rule("slots-used", "connection-failed"),
     rule("tls-off", "connection-failed"),
-    rule("port-wrong", "server-down"),
     // Why a server is down.
     rule("settings-broken", "server-down"),
     rule("directory-mode", "server-down"),

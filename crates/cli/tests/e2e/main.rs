@@ -9,6 +9,7 @@ mod check;
 mod cloud;
 mod cluster;
 mod databases;
+mod doctor;
 mod drill;
 mod dump;
 mod extract;

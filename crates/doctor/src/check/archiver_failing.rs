@@ -32,15 +32,14 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
     let found = CHECK
         .found(Severity::Critical, "archiver", seen)
         .shown_by_all([command, ready, logged].into_iter().flatten());
-    let set = "pgproof init --replace-archive-command";
-    vec![
-        found
-            .with(Remedy::safe("see what of the archive is missing, and why", "pgproof archive status"))
-            .with(
-                Remedy::safe("or let pgproof archive", set)
-                    .afterwards("`pgproof archive status` shows no lag"),
-            ),
-    ]
+    let own = server.setting("archive_command").is_some_and(|row| row.value.contains("archive push"));
+    let look = Remedy::safe("see what of the archive is missing, and why", "pgproof archive status");
+    let set = Remedy::disruptive(
+        "or let pgproof archive, into the configured repository",
+        "pgproof init --replace-archive-command --yes",
+    );
+    let set = set.afterwards("`pgproof archive status` shows no lag");
+    vec![if own { found.with(look) } else { found.with(set).with(look) }]
 }
 
 fn stopped(case: &Case<'_>) -> Vec<Found> {

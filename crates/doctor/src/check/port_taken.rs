@@ -16,9 +16,11 @@ pub(super) const CHECK: Check = Check {
 
 fn judge(case: &Case<'_>) -> Vec<Found> {
     let Some(place) = case.stopped() else { return Vec::new() };
-    let Some(entry) =
-        case.logged(&["Address already in use", "is another postmaster already running on port"])
-    else {
+    let Some(entry) = case.logged(&[
+        "Address already in use",
+        "is another postmaster already running on port",
+        ".lock\" already exists",
+    ]) else {
         return Vec::new();
     };
     let other = case.seen.others.iter().find(|other| other.port == place.port && other.postmaster.is_some());

@@ -20,6 +20,10 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
     else {
         return Vec::new();
     };
+    // Its own server is known and does not run: that others do is no answer.
+    if case.stopped().is_some() {
+        return Vec::new();
+    }
     let places = case.place().into_iter().chain(&case.seen.others).filter(|place| place.postmaster.is_some());
     let listens = |place: &&Place| {
         let socket = place

@@ -38,7 +38,13 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
         .iter()
         .filter_map(|line| place_of(line))
         .chain(problems.iter().map(|one| (one.file.display().to_string(), one.line)));
-    let mut lines: Vec<(String, u32)> = places.filter(|(_, line)| *line > 0).collect();
+    // What is said of a value names the parameter and not its line.
+    let named = said.iter().filter_map(|line| {
+        let name = line.split_once("parameter \"")?.1.split('"').next()?;
+        let line = case.files()?.line(name)?;
+        Some((line.file.display().to_string(), line.line))
+    });
+    let mut lines: Vec<(String, u32)> = places.chain(named).filter(|(_, line)| *line > 0).collect();
     lines.sort();
     lines.dedup();
     let edits: Vec<String> = lines

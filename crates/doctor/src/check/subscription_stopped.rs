@@ -19,8 +19,14 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
     let one = |database: &DatabaseSeen| {
         let stopped = database.subscriptions.rows().iter().filter(|row| row.enabled && !row.works);
         let name = database.name.clone();
-        let logged =
-            case.logged(&["logical replication", "duplicate key value"]).map(|entry| case.quote(entry));
+        let cause = case.logged(&[
+            "duplicate key value",
+            "logical replication target relation",
+            "could not connect to the publisher",
+            "could not start WAL streaming",
+            "could not receive data from WAL stream",
+        ]);
+        let logged = cause.or_else(|| case.logged(&["logical replication"])).map(|entry| case.quote(entry));
         let found = |row: &SubscriptionRow| {
             let seen = format!(
                 "subscription {} in {name} has no worker; {} errors",

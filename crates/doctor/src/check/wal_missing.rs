@@ -47,7 +47,8 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
         .shown_by_all(logged.map(|entry| case.quote(entry)));
     let target = word(&directory.wal_directory.join(needed));
     let get = format!(
-        "{}\n{}",
+        "cd {}\n{}\n{}",
+        word(&place.data_directory),
         case.as_owner(&format!("pgproof archive get {needed} {target}")),
         case.start(place)
     );

@@ -426,7 +426,7 @@ const SETTINGS: &str = "SELECT name, coalesce(current_setting(name, true), '') A
     restore_command,wal_level,checkpoint_timeout,ssl,hba_file,maintenance_work_mem}'::text[])";
 
 const FILE_ERRORS: &str = "SELECT sourcefile AS file, sourceline AS line, name, error FROM pg_file_settings \
-    WHERE error IS NOT NULL AND error <> 'setting could not be applied' LIMIT 50";
+    WHERE error IS NOT NULL AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = pg_file_settings.name AND s.pending_restart) LIMIT 50";
 
 const HBA_ERRORS: &str =
     "SELECT line_number AS line, error FROM pg_hba_file_rules WHERE error IS NOT NULL LIMIT 50";

@@ -172,7 +172,9 @@ impl Postgres {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// Where its log lies.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
         self.ground.path().join(format!("server-{}.log", self.port))
     }
 }

@@ -1,0 +1,89 @@
+//! Standbys and slots.
+
+use super::patient::{Patient, run, server};
+use anyhow::Result;
+use pgproof_testkit::{Postgres, StopMode, free_port};
+use std::fs;
+
+/// A primary and a standby that is a copy of it.
+pub(super) fn pair(conninfo: Option<&str>) -> Result<(Postgres, Patient)> {
+    let primary = server().start()?;
+    primary.stop(StopMode::Fast)?;
+    let copy = primary.ground().join("standby");
+    run("cp", &["-a", &primary.pgdata().display().to_string(), &copy.display().to_string()])?;
+    fs::write(copy.join("standby.signal"), "")?;
+    primary.start()?;
+    let port = free_port()?;
+    let standby = primary.copy_started_at(&copy, port)?;
+    let own = primary.connection_string();
+    standby.append_settings(&[("port", &port.to_string())])?;
+    standby.append_settings(&[("primary_conninfo", conninfo.unwrap_or(&own))])?;
+    standby.start()?;
+    Ok((primary, Patient::from_server(standby)?))
+}
+
+#[test]
+fn replay_is_paused() -> Result<()> {
+    let (_primary, standby) = pair(None)?;
+    standby.is_well()?;
+    standby.server.sql("SELECT pg_wal_replay_pause()")?;
+    standby.is_cured_of("replay-paused")
+}
+
+#[test]
+fn the_primary_is_not_where_the_standby_looks_for_it() -> Result<()> {
+    let (_primary, standby) = pair(Some("host=127.0.0.1 port=1 user=postgres"))?;
+    standby.suffers_from("receiver-down").map(drop)
+}
+
+#[test]
+fn the_primary_has_removed_what_the_standby_needs() -> Result<()> {
+    let (primary, standby) = pair(None)?;
+    standby.is_well()?;
+    standby.server.stop(StopMode::Fast)?;
+    primary.sql("CREATE TABLE t (a int)")?;
+    for _ in 0..3 {
+        primary.switch_wal()?;
+        primary.sql("INSERT INTO t VALUES (1)")?;
+        primary.checkpoint()?;
+    }
+    standby.server.start()?;
+    let found = standby.suffers_from("receiver-down")?;
+    anyhow::ensure!(found["seen"].to_string().contains("has already been removed"), "{found}");
+    Ok(())
+}
+
+#[test]
+fn a_slot_has_lost_its_wal() -> Result<()> {
+    let builder = server().wal_segment_size_mb(1).setting("max_slot_wal_keep_size", "2MB");
+    let patient = Patient::of(builder.setting("min_wal_size", "2MB").setting("max_wal_size", "4MB"))?;
+    patient.server.sql("SELECT pg_create_physical_replication_slot('lagging', true)")?;
+    for _ in 0..12 {
+        patient.server.sql("CREATE TABLE IF NOT EXISTS t (a int); INSERT INTO t VALUES (1)")?;
+        patient.server.switch_wal()?;
+    }
+    patient.server.checkpoint()?;
+    patient.is_cured_of("slot-lost")
+}
+
+#[test]
+fn a_subscription_meets_a_row_that_is_there_already() -> Result<()> {
+    let patient = Patient::of(server().setting("wal_level", "logical"))?;
+    patient.server.each(&["CREATE DATABASE \"To\"", "CREATE TABLE t (id int PRIMARY KEY)"])?;
+    patient.server.each(&[
+        "CREATE PUBLICATION p FOR TABLE t",
+        "SELECT pg_create_logical_replication_slot('s', 'pgoutput')",
+    ])?;
+    patient.server.sql_in("To", "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")?;
+    let subscribe = format!(
+        "CREATE SUBSCRIPTION \"From\" CONNECTION '{}' PUBLICATION p WITH (create_slot = false, slot_name = s, copy_data = false)",
+        patient.server.connection_string()
+    );
+    patient.server.client_to("To")?.batch_execute(&subscribe)?;
+    patient.server.sql("INSERT INTO t VALUES (1)")?;
+    let found = patient.suffers_from("subscription-stopped")?;
+    anyhow::ensure!(found["evidence"].to_string().contains("duplicate key"), "{found}");
+    patient.server.sql_in("To", "DELETE FROM t")?;
+    patient.carry_out(&found, 0)?;
+    patient.is_well()
+}

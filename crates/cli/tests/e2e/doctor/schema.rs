@@ -1,0 +1,129 @@
+//! Tables, indexes, sequences, and what is in their files.
+
+use super::patient::{Patient, server};
+use anyhow::{Result, ensure};
+use pgproof_testkit::StopMode;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+
+#[test]
+fn a_unique_index_was_not_finished() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql("CREATE TABLE \"Members\" AS SELECT 1 AS a FROM generate_series(1, 2)")?;
+    let made = patient.server.each(&["CREATE UNIQUE INDEX CONCURRENTLY \"By a\" ON \"Members\" (a)"]);
+    ensure!(made.is_err(), "there are duplicates");
+    patient.is_cured_of("index-invalid")
+}
+
+#[test]
+fn a_sequence_is_near_the_end_of_its_column() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql(
+        "CREATE TABLE \"Orders\" (\"Id\" serial PRIMARY KEY); SELECT setval('\"Orders_Id_seq\"', 2100000000)",
+    )?;
+    patient.is_cured_of("sequence-end")
+}
+
+#[test]
+fn an_identity_column_is_at_its_end() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql(
+        "CREATE SCHEMA app; CREATE TABLE app.t (id smallint GENERATED ALWAYS AS IDENTITY); SELECT setval('app.t_id_seq', 32767)",
+    )?;
+    patient.is_cured_of("sequence-end")
+}
+
+#[test]
+fn foreign_keys_were_switched_off() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE \"B\" (a int REFERENCES a); ALTER TABLE \"B\" DISABLE TRIGGER ALL",
+    )?;
+    patient.is_cured_of("triggers-disabled")
+}
+
+#[test]
+fn a_table_is_never_vacuumed() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.each(&[
+        "CREATE TABLE queue (a int) WITH (autovacuum_enabled = off)",
+        "INSERT INTO queue SELECT generate_series(1, 5000)",
+        "ANALYZE queue",
+        "DELETE FROM queue WHERE a > 100",
+    ])?;
+    patient.is_cured_of("table-autovacuum-off")
+}
+
+#[test]
+fn a_table_was_never_analysed() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.each(&[
+        "CREATE TABLE imported (a int) WITH (autovacuum_enabled = off)",
+        "INSERT INTO imported SELECT generate_series(1, 20000)",
+    ])?;
+    patient.is_cured_of("never-analysed")
+}
+
+#[test]
+fn dead_rows_pile_up() -> Result<()> {
+    let patient = Patient::of(server().setting("autovacuum_naptime", "1d"))?;
+    let update = "UPDATE hot SET a = a + 1";
+    patient.server.each(&[
+        "CREATE TABLE hot (a int)",
+        "INSERT INTO hot SELECT generate_series(1, 20000)",
+        "ANALYZE hot",
+    ])?;
+    for _ in 0..3 {
+        patient.server.sql(update)?;
+    }
+    patient.is_cured_of("dead-tuples")
+}
+
+#[test]
+fn a_page_is_damaged() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql("CREATE TABLE t AS SELECT g AS a FROM generate_series(1, 1000) g")?;
+    let file = patient.server.value("SELECT pg_relation_filepath('t')")?;
+    patient.server.stop(StopMode::Fast)?;
+    let file = OpenOptions::new().write(true).open(patient.server.pgdata().join(file))?;
+    file.write_all_at(b"\xff\x00\xff", 5000)?;
+    patient.server.start()?;
+    ensure!(patient.server.sql("SELECT count(*) FROM t").is_err(), "the page is read");
+    let found = patient.suffers_from("data-damaged")?;
+    ensure!(found["seen"].to_string().contains("invalid page in block 0"), "{found}");
+    Ok(())
+}
+
+#[test]
+fn the_library_sorts_otherwise_than_it_did() -> Result<()> {
+    let patient = Patient::new()?;
+    let known = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'pg_database'::regclass AND attname = 'datcollversion'";
+    let recorded = "UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'postgres' AND pg_database_collation_actual_version(oid) IS NOT NULL";
+    if patient.server.value(known)? == "0" || patient.server.client()?.execute(recorded, &[])? == 0 {
+        return Ok(());
+    }
+    patient.is_cured_of("collation-drift")
+}
+
+#[test]
+fn transactions_grow_old_because_a_prepared_one_was_left() -> Result<()> {
+    let often = server().setting("autovacuum_naptime", "1s");
+    let patient = Patient::of(often.setting("max_prepared_transactions", "5"))?;
+    patient.server.each(&["BEGIN", "CREATE TABLE t (a int)", "PREPARE TRANSACTION 'forgotten'"])?;
+    patient.server.stop(StopMode::Fast)?;
+    // Two thirds of the way to the wraparound, with the commit log that belongs there: 1048576 transactions a file.
+    let xid = 1_400_000_000_u32;
+    let log = patient.server.pgdata().join(format!("pg_xact/{:04X}", xid / 1_048_576));
+    std::fs::write(&log, vec![0; 262_144])?;
+    patient.server.account().own(&log)?;
+    let mut reset = std::process::Command::new(patient.server.bin().join("pg_resetwal"));
+    reset.arg("-x").arg(xid.to_string()).arg(patient.server.pgdata());
+    patient.server.account().apply(&mut reset);
+    ensure!(reset.output()?.status.success(), "pg_resetwal fails");
+    patient.server.start()?;
+    patient.suffers_from("prepared-old")?;
+    let found = patient.findings()?;
+    let age = found.iter().find(|one| one["code"] == "xid-age");
+    ensure!(age.is_some_and(|one| one["cause"].to_string().contains("prepared-old:forgotten")), "{found:#?}");
+    patient.is_cured_of("prepared-old")
+}

@@ -1,0 +1,91 @@
+//! Disks fill, and WAL is not archived.
+
+use super::patient::{Patient, Tmpfs, run, server};
+use crate::scene::Scene;
+use anyhow::{Result, ensure};
+use pgproof_testkit::StopMode;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+/// A server whose `pg_wal` is a file system of its own; unmounted after the server is gone.
+fn on_small_disk(megabytes: u32) -> Result<(Patient, Tmpfs)> {
+    let patient = Patient::of(server().setting("max_wal_size", "64MB").setting("min_wal_size", "32MB"))?;
+    patient.server.stop(StopMode::Fast)?;
+    let disk = Tmpfs::new(patient.server.ground().join("wal"), megabytes)?;
+    let (from, to) = (patient.server.pgdata().join("pg_wal"), disk.path().join("pg_wal"));
+    run("cp", &["-a", &from.display().to_string(), &to.display().to_string()])?;
+    fs::remove_dir_all(&from)?;
+    symlink(&to, &from)?;
+    patient.server.start()?;
+    Ok((patient, disk))
+}
+
+/// Writes WAL until the server gives up.
+fn write_until_it_stops(patient: &Patient) -> Result<()> {
+    let fill = "INSERT INTO filler SELECT g, repeat('x', 1000) FROM generate_series(1, 20000) g";
+    patient.server.sql("CREATE TABLE filler (a int, b text)")?;
+    let began = std::time::Instant::now();
+    while patient.server.sql(fill).is_ok() {
+        ensure!(began.elapsed().as_secs() < 120, "the disk does not fill");
+    }
+    while patient.server.is_running() {
+        ensure!(began.elapsed().as_secs() < 120, "the server does not stop");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+#[test]
+fn an_abandoned_slot_keeps_wal() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql("SELECT pg_create_physical_replication_slot('node_2', true)")?;
+    patient.server.sql("CREATE TABLE t AS SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g")?;
+    patient.is_cured_of("slot-inactive")
+}
+
+#[test]
+fn an_abandoned_slot_has_filled_the_disk_and_the_server_stopped() -> Result<()> {
+    let (patient, _disk) = on_small_disk(160)?;
+    patient.server.sql("SELECT pg_create_physical_replication_slot('old_standby', true)")?;
+    write_until_it_stops(&patient)?;
+    let found = patient.findings()?;
+    let cause = |code: &str| {
+        found.iter().find(|one| one["code"] == code).map_or(String::new(), |one| one["cause"].to_string())
+    };
+    ensure!(cause("disk-space").contains("slot-inactive:old_standby"), "{found:#?}");
+    ensure!(cause("server-down").contains("disk-space"), "{found:#?}");
+    patient.is_cured_of("slot-inactive")
+}
+
+#[test]
+fn a_foreign_file_has_filled_the_disk_of_wal() -> Result<()> {
+    let (patient, disk) = on_small_disk(160)?;
+    let name = format!("core.{}", patient.server.port());
+    run("dd", &["if=/dev/zero", &format!("of={}", disk.path().join(&name).display()), "bs=1M", "count=90"])?;
+    write_until_it_stops(&patient)?;
+    let cured = patient.is_cured_of("disk-space");
+    fs::remove_file(std::path::Path::new("/var/tmp").join(&name))?;
+    cured
+}
+
+#[test]
+fn the_disk_became_read_only() -> Result<()> {
+    let (patient, disk) = on_small_disk(160)?;
+    patient.server.stop(StopMode::Fast)?;
+    run("mount", &["-o", "remount,ro", &disk.path().display().to_string()])?;
+    patient.is_cured_of("disk-read-only")
+}
+
+#[test]
+fn the_archive_command_fails() -> Result<()> {
+    let scene = Scene::initialised_from(server())?;
+    scene
+        .server
+        .each(&["ALTER SYSTEM SET archive_command = 'cp %p /nowhere/%f'", "SELECT pg_reload_conf()"])?;
+    scene.server.sql("CREATE TABLE t (a int)")?;
+    scene.server.switch_wal()?;
+    let patient = Patient::from_server(scene.server)?;
+    let found = patient.suffers_from("archiver-failing")?;
+    patient.carry_out(&found, 0)?;
+    patient.is_well()
+}
