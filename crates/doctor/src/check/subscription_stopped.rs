@@ -21,6 +21,8 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
         let name = database.name.clone();
         let cause = case.logged(&[
             "duplicate key value",
+            // The same, as 18 says it.
+            "conflict detected on relation",
             "logical replication target relation",
             "could not connect to the publisher",
             "could not start WAL streaming",
