@@ -41,6 +41,9 @@ pub struct Remedy {
     /// What shows that it worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub afterwards: Option<String>,
+    /// What keeps a copy of what it removes, to be run before it: a query of one text column where the remedy is SQL, else a command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
 }
 
 impl Remedy {
@@ -60,13 +63,27 @@ impl Remedy {
     }
 
     fn of(risk: RiskClass, what: impl Into<String>, command: impl Into<String>) -> Self {
-        Self { what: what.into(), command: command.into(), risk, database: None, afterwards: None }
+        Self {
+            what: what.into(),
+            command: command.into(),
+            risk,
+            database: None,
+            afterwards: None,
+            keep: None,
+        }
     }
 
     /// Says that it is SQL, and where it is to be run.
     #[must_use]
     pub fn in_database(mut self, database: impl Into<String>) -> Self {
         self.database = Some(database.into());
+        self
+    }
+
+    /// Says what keeps a copy of what it removes.
+    #[must_use]
+    pub fn keeping(mut self, copy: impl Into<String>) -> Self {
+        self.keep = Some(copy.into());
         self
     }
 

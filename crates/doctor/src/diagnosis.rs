@@ -133,6 +133,7 @@ fn unseen(seen: &Observation) -> Vec<Unseen> {
     for (what, why) in seen.server.ok().map(crate::observe::ServerSeen::hidden).unwrap_or_default() {
         add(what, Some(why), "troubles that show only there");
     }
+    add("repositories, cluster and agent", seen.around.why(), "whether the objectives are kept");
     for database in &seen.databases {
         for (what, why) in database.hidden() {
             add(&format!("database {}: {what}", database.name), Some(why), "troubles that show only there");

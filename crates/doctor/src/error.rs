@@ -45,6 +45,12 @@ pub enum DoctorError {
         /// What the program or server said.
         why: String,
     },
+    /// A remedy removes something, and nothing says how to keep a copy of that.
+    #[error("`{command}` was not carried out: nothing keeps a copy of what it removes")]
+    NothingKept {
+        /// The remedy.
+        command: String,
+    },
     /// A thread could not be started.
     #[error("could not start looking")]
     Thread {
@@ -63,6 +69,7 @@ impl DoctorError {
             Self::NotABundle { .. } => "doctor-not-a-bundle",
             Self::UnknownCode { .. } => "doctor-unknown-code",
             Self::Remedy { .. } => "doctor-remedy",
+            Self::NothingKept { .. } => "doctor-nothing-kept",
             Self::Thread { .. } => "doctor-thread",
         }
     }
@@ -79,6 +86,7 @@ impl DoctorError {
             }
             Self::UnknownCode { near, .. } => format!("is it one of {}?", near.join(", ")),
             Self::Remedy { .. } => "run `pgproof doctor` again: it looks at what there is now".to_owned(),
+            Self::NothingKept { .. } => "keep a copy by hand, then run it by hand".to_owned(),
             Self::Thread { .. } => "how many processes may this user have (ulimit -u)?".to_owned(),
         }
     }

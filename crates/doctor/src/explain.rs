@@ -2,6 +2,7 @@
 
 use crate::DoctorError;
 use crate::check::{Check, checks};
+use crate::tested::TESTED;
 
 /// The page of one check.
 ///
@@ -33,6 +34,15 @@ fn page(check: &Check) -> String {
             limit.critical
         );
     }
+    let tests = TESTED.iter().find(|(of, _)| of == code).map_or(&[][..], |(_, tests)| *tests);
+    text += "\n## How it is tested\n\n";
+    text += match tests {
+        [] => "By no fault injected into a real server yet.\n",
+        _ => "On real servers, by a fault that doctor is not told of (`crates/cli/tests/e2e/doctor`):\n\n",
+    };
+    for test in tests {
+        text += &format!("- {}\n", test.replace('_', " "));
+    }
     text
 }
 
@@ -51,6 +61,42 @@ mod tests {
     use super::*;
     use std::fs;
     use std::path::Path;
+
+    /// Names of the tests whose text has the code in quotes, by code.
+    fn tests() -> Vec<(&'static str, Vec<String>)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/tests/e2e/doctor");
+        let mut found: Vec<(String, String)> = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+            for part in text.split("#[test]\nfn ").skip(1) {
+                let end = part.find("\n}\n").unwrap_or(part.len());
+                found.push((part.split('(').next().unwrap().to_owned(), part[..end].to_owned()));
+            }
+        }
+        found.sort();
+        let of = |check: &Check| {
+            let quoted = format!("\"{}\"", check.code);
+            found.iter().filter(|(_, body)| body.contains(&quoted)).map(|(name, _)| name.clone()).collect()
+        };
+        checks().map(|check| (check.code, of(check))).collect()
+    }
+
+    /// `UPDATE_EXPECT=1` writes it anew; run it before the pages.
+    #[test]
+    fn every_check_names_its_faults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tested.rs");
+        let mut text = "//! Which faults show that a check speaks. Written by a test of [`crate::explain`], from the faults themselves.\n\n\
+             /// Names of tests, by code.\n#[rustfmt::skip]\npub(crate) const TESTED: &[(&str, &[&str])] = &[\n"
+            .to_owned();
+        for (code, tests) in tests() {
+            text += &format!("    (\"{code}\", &{tests:?}),\n");
+        }
+        text += "];\n";
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), text, "UPDATE_EXPECT=1 writes it anew");
+    }
 
     /// `UPDATE_EXPECT=1` writes them anew.
     #[test]

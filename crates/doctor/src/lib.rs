@@ -15,6 +15,7 @@ mod explain;
 mod limits;
 pub mod observe;
 pub mod remedy;
+mod tested;
 
 pub use check::{Area, Check, checks};
 pub use diagnosis::{Diagnosed, Diagnosis, Unseen, diagnose};

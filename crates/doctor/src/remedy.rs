@@ -5,6 +5,8 @@
 use crate::DoctorError;
 use pgproof_base::{Remedy, RiskClass};
 use pgproof_server::{ConnectOptions, Session};
+use std::fs::File;
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 /// What somebody allows.
@@ -30,6 +32,33 @@ impl Allowed {
     }
 }
 
+/// Keeps what a remedy removes: the rows of its query go to `file`, which must not exist, and is durable on return; a command line keeps
+/// its copy itself.
+///
+/// # Errors
+/// [`DoctorError::NothingKept`] where the remedy says nothing of a copy; [`DoctorError::Remedy`] with what went wrong.
+pub fn keep_copy(remedy: &Remedy, connect: &ConnectOptions, mut file: File) -> Result<(), DoctorError> {
+    let Some(keep) = &remedy.keep else {
+        return Err(DoctorError::NothingKept { command: remedy.command.clone() });
+    };
+    let fail = |why: String| DoctorError::Remedy { why };
+    let text = match &remedy.database {
+        Some(database) => {
+            let mut session =
+                Session::open(&connect.with_database(database)).map_err(|error| fail(whole(&error)))?;
+            let rows = session.query("keep a copy", keep, &[]).map_err(|error| fail(whole(&error)))?;
+            let rows: Vec<String> = rows.iter().filter_map(|row| row.get::<_, Option<String>>(0)).collect();
+            if rows.is_empty() {
+                return Err(fail("there is nothing to be kept any more: look again".to_owned()));
+            }
+            rows.join("\n")
+        }
+        None => shell(keep)?,
+    };
+    let kept = writeln!(file, "-- before: {}\n{text}", remedy.command.replace('\n', " "));
+    kept.and_then(|()| file.sync_all()).map_err(|error| fail(error.to_string()))
+}
+
 /// Carries it out.
 ///
 /// # Errors
@@ -46,22 +75,18 @@ pub fn carry_out(remedy: &Remedy, connect: &ConnectOptions) -> Result<String, Do
             }
             Ok(String::new())
         }
-        None => {
-            let mut command = Command::new("sh");
-            command.args(["-ec", &remedy.command]).current_dir("/").stdin(Stdio::null());
-            let output = command.output().map_err(|error| fail(error.to_string()))?;
-            let said = format!(
-                "{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
-            if output.status.success() {
-                Ok(said)
-            } else {
-                Err(fail(format!("{}: {}", output.status, said.trim())))
-            }
-        }
+        None => shell(&remedy.command),
     }
+}
+
+fn shell(line: &str) -> Result<String, DoctorError> {
+    let fail = |why: String| DoctorError::Remedy { why };
+    let mut command = Command::new("sh");
+    command.args(["-ec", line]).current_dir("/").stdin(Stdio::null());
+    let output = command.output().map_err(|error| fail(error.to_string()))?;
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(said) } else { Err(fail(format!("{}: {}", output.status, said.trim()))) }
 }
 
 fn whole(error: &dyn std::error::Error) -> String {

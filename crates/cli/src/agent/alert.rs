@@ -2,6 +2,7 @@
 //!
 //! [`Levels`] decides, purely, what is new; the rest delivers it, in a thread of its own, because whoever is told may take his time.
 
+use super::watch::Found;
 use crate::objectives::{Line, Status, Verdict};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -48,6 +49,9 @@ pub(super) struct Levels {
     at_risk: f64,
     known: BTreeMap<(String, String), Level>,
 }
+
+/// Stands for the server, where other alerts name a repository.
+const DOCTOR: &str = "doctor";
 
 impl Levels {
     pub(super) fn new(host: String, at_risk_percent: i64) -> Self {
@@ -100,6 +104,25 @@ impl Levels {
             None => (Level::Kept, format!("pgproof {work} works again")),
         };
         self.change(at, repository, work, level, message)
+    }
+
+    /// What doctor finds that somebody must know, and what is gone of that.
+    pub(super) fn watched(&mut self, at: Timestamp, found: &[Found]) -> Vec<Alert> {
+        let alarming: Vec<&Found> = found.iter().filter(|one| one.is_alarming()).collect();
+        let mut alerts = Vec::new();
+        for one in &alarming {
+            let message = format!("doctor finds {}: {}", one.id(), one.seen);
+            let alert = self.change(at, DOCTOR, &one.id(), Level::Broken, message);
+            alerts.extend(alert.map(|alert| Alert { remedies: one.commands(), ..alert }));
+        }
+        let known = self.known.iter().filter(|((of, _), level)| of == DOCTOR && **level == Level::Broken);
+        let gone = known.map(|((_, about), _)| about.clone());
+        let gone: Vec<String> = gone.filter(|about| !alarming.iter().any(|one| one.id() == *about)).collect();
+        for about in gone {
+            let message = format!("doctor does not find {about} any more");
+            alerts.extend(self.change(at, DOCTOR, &about, Level::Kept, message));
+        }
+        alerts
     }
 
     fn level(&self, line: &Line) -> Level {

@@ -43,6 +43,8 @@ pub(super) struct Job {
 pub(super) struct Ended {
     pub(super) took: Duration,
     pub(super) failure: Option<(Failure, String)>,
+    /// What it printed.
+    pub(super) output: String,
 }
 
 impl Job {
@@ -82,7 +84,7 @@ impl Job {
             Some(1) => Some((Failure::BadAnswer, said(&output, "the answer is bad"))),
             _ => Some((Failure::Error, said(&output, &status.to_string()))),
         };
-        Ok(Some(Ended { took: self.began.elapsed(), failure }))
+        Ok(Some(Ended { took: self.began.elapsed(), failure, output }))
     }
 
     /// Ends it: by a signal that lets it clear up, and by force when it does not.

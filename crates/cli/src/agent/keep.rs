@@ -4,6 +4,7 @@ use super::alert::{Alert, Levels, Receivers, Teller};
 use super::job::{Ended, Job};
 use super::metrics::{Board, serve};
 use super::schedule::{Due, Failure, Past, When, Work, cron, due_at, first};
+use super::watch::Watch;
 use crate::config::{AgentConfig, Config, RepositoryConfig, Schedule};
 use crate::fault::Fault;
 use crate::objectives::{Observation, judge, observe};
@@ -284,6 +285,7 @@ pub(crate) fn keep(keeping: &Keeping<'_>) -> anyhow::Result<()> {
     let mut levels = Levels::new(pgproof_repo::lease::host_name(), agent.at_risk);
     let mut running: Option<(Due, Job)> = None;
     let mut next_look = Instant::now();
+    let mut watch = Watch::new(agent.doctor_every);
     while !keeping.stop.load(Ordering::Relaxed) {
         board.change(|shown| shown.turned = Instant::now());
         teller.complaints().for_each(keeping.note);
@@ -301,6 +303,16 @@ pub(crate) fn keep(keeping: &Keeping<'_>) -> anyhow::Result<()> {
                 }
             }
         }
+        let found = watch.turn(&keeping.program, keeping.config.file.as_deref());
+        match found.context("could not look at the server")? {
+            Some(Ok(found)) => {
+                let now = Timestamp::now();
+                levels.watched(now, &found).into_iter().for_each(tell);
+                board.change(|shown| shown.found = Some((now, found)));
+            }
+            Some(Err(why)) => (keeping.note)(format!("doctor could not look at the server: {why}")),
+            None => {}
+        }
         if running.is_none() && Instant::now() >= next_look {
             let unreadable = state.look();
             for alert in news(&state, &unreadable, &mut levels) {
@@ -316,6 +328,7 @@ pub(crate) fn keep(keeping: &Keeping<'_>) -> anyhow::Result<()> {
         }
         std::thread::sleep(TURN);
     }
+    watch.end();
     if let Some((_, job)) = running {
         job.end();
     }

@@ -1,10 +1,13 @@
 //! `/metrics` in the text format of Prometheus (<https://prometheus.io/docs/instrumenting/exposition_formats/>), and `/health`.
 
 use super::schedule::{Due, Work};
+use super::watch::Found;
 use crate::objectives::{Status, Verdict};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use jiff::Timestamp;
+use pgproof_base::Severity;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
@@ -25,6 +28,8 @@ pub(super) struct Shown {
     /// Repositories that could not be read when they were looked at last.
     pub(super) unreadable: Vec<String>,
     pub(super) running: Option<(Work, String)>,
+    /// What doctor found last, and when.
+    pub(super) found: Option<(Timestamp, Vec<Found>)>,
     /// Successes and failures since the agent began, by work and repository.
     pub(super) ended: BTreeMap<(Work, String), (u64, u64)>,
 }
@@ -50,6 +55,7 @@ impl Board {
             statuses: BTreeMap::new(),
             unreadable: Vec::new(),
             running: None,
+            found: None,
             ended: BTreeMap::new(),
         })))
     }
@@ -145,6 +151,16 @@ fn text(shown: &Shown) -> String {
     let failed = shown.ended.iter().map(|(key, counts)| (of(key), counts.1 as f64));
     metric(&mut out, "work_failed_total", "counter", "Work that failed since the agent began.", failed);
     let running = shown.running.iter().map(|key| (of(key), 1.0));
+    let (looked, found) = shown.found.as_ref().map_or((None, &[][..]), |(at, found)| (Some(at), found));
+    let at = looked.map(|at| (String::new(), at.as_second() as f64));
+    metric(&mut out, "doctor_timestamp_seconds", "gauge", "When doctor looked at the server last.", at);
+    let above_info = found.iter().filter(|one| one.severity > Severity::Info).map(|one| {
+        let severity = if one.severity == Severity::Critical { "critical" } else { "warning" };
+        let root = one.cause.is_none();
+        let (code, subject) = (label(&one.code), label(&one.subject));
+        (format!("{{code=\"{code}\",subject=\"{subject}\",severity=\"{severity}\",root=\"{root}\"}}"), 1.0)
+    });
+    metric(&mut out, "doctor_finding", "gauge", "1 for each thing that doctor finds wrong.", above_info);
     metric(&mut out, "work_running", "gauge", "1 while the work is done.", running);
     out
 }

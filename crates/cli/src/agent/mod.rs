@@ -9,6 +9,7 @@ mod job;
 mod keep;
 mod metrics;
 mod schedule;
+mod watch;
 
 pub(crate) use job::die_with_parent;
 pub(crate) use keep::{Done, Keeping, keep, once, planned};

@@ -23,6 +23,9 @@ pub(crate) struct DoctorArgs {
     /// Allow a remedy that interrupts service
     #[arg(long, requires = "fix", help_heading = "Mending")]
     pub(crate) disruptive: bool,
+    /// Allow a remedy that removes something, after a copy of that was kept in the working directory or beside it
+    #[arg(long, requires = "fix", help_heading = "Mending")]
+    pub(crate) destructive: bool,
     /// Exit codes of a monitoring plugin: 0 in order, 1 warning, 2 critical, 3 unknown
     #[arg(long)]
     pub(crate) nagios: bool,

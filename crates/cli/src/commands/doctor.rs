@@ -1,5 +1,8 @@
 //! `pgproof doctor`.
 
+mod around;
+mod last;
+
 use crate::account;
 use crate::args::doctor::{DoctorArgs, DoctorCommand, LookArgs};
 use crate::args::high::Context;
@@ -7,15 +10,17 @@ use crate::config::{Config, parse_duration};
 use crate::exit::Exit;
 use crate::fault::Refused;
 use crate::printer::{Page, Report, render_finding};
+use anyhow::Context as _;
+use last::Since;
 use pgproof_base::{Remedy, RiskClass, Severity};
 use pgproof_doctor::observe::{By, Outcome};
-use pgproof_doctor::remedy::{Allowed, carry_out};
-use pgproof_doctor::{
-    Config as Limits, Diagnosed, Diagnosis, Observation, Target, bundle, diagnose, explain, index, observe,
-};
+use pgproof_doctor::remedy::{Allowed, carry_out, keep_copy};
+use pgproof_doctor::{Diagnosed, Diagnosis, Observation, Target, bundle, diagnose, explain, index, observe};
 use pgproof_server::{ConnectOptions, Owner};
 use serde::Serialize;
+use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -46,6 +51,9 @@ struct Bundled {
 struct Fixed {
     finding: String,
     remedy: Remedy,
+    /// The file that keeps what was removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<PathBuf>,
     /// What the command printed.
     said: String,
     mended: bool,
@@ -61,7 +69,8 @@ pub(crate) fn doctor(args: &DoctorArgs, context: &Context) -> anyhow::Result<Exi
             return Ok(Exit::Done);
         }
         Some(DoctorCommand::Bundle { file, look }) => {
-            let seen = observe(&target(look, &context.config()?, context)?)?;
+            let config = context.config()?;
+            let seen = observe(&target(look, &config, context)?, around::gather(&config))?;
             let file = context.absolute(file);
             bundle::write(&file, &bundle::redacted(&seen))?;
             context.printer.report("doctor bundle", &Bundled { file, took_ms: seen.took_ms })?;
@@ -71,21 +80,41 @@ pub(crate) fn doctor(args: &DoctorArgs, context: &Context) -> anyhow::Result<Exi
     }
     let config = context.config()?;
     if let Some(file) = &args.from {
-        return show(args, context, &diagnose(&bundle::read(&context.absolute(file))?, &config.doctor));
+        let diagnosis = diagnose(&bundle::read(&context.absolute(file))?, &config.doctor);
+        return show(args, context, diagnosis, None);
     }
     let target = target(&args.look, &config, context)?;
-    let seen = observe(&target)?;
+    let seen = observe(&target, around::gather(&config))?;
     let diagnosis = diagnose(&seen, &config.doctor);
     match &args.fix {
-        Some(wanted) => fix(args, context, &target, &config.doctor, (&seen, &diagnosis), wanted),
-        None => show(args, context, &diagnosis),
+        Some(wanted) => fix(args, context, &target, &config, (&seen, &diagnosis), wanted),
+        None => {
+            let since = last::since(context, &seen, &diagnosis);
+            show(args, context, diagnosis, since)
+        }
     }
 }
 
-fn show(args: &DoctorArgs, context: &Context, diagnosis: &Diagnosis) -> anyhow::Result<Exit> {
+/// What is wrong, and what has changed.
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    diagnosis: Diagnosis,
+    /// Against the last look at the same server from this account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Since>,
+}
+
+fn show(
+    args: &DoctorArgs,
+    context: &Context,
+    diagnosis: Diagnosis,
+    since: Option<Since>,
+) -> anyhow::Result<Exit> {
     context.talk.clear();
-    context.printer.report("doctor", diagnosis)?;
-    Ok(match diagnosis.worst() {
+    let shown = Shown { diagnosis, since };
+    context.printer.report("doctor", &shown)?;
+    Ok(match shown.diagnosis.worst() {
         Some(Severity::Critical) if args.nagios => Exit::Critical,
         Some(Severity::Critical | Severity::Warning) => Exit::BadAnswer,
         Some(Severity::Info) | None => Exit::Done,
@@ -126,7 +155,7 @@ fn fix(
     args: &DoctorArgs,
     context: &Context,
     target: &Target,
-    limits: &Limits,
+    config: &Config,
     (seen, diagnosis): (&Observation, &Diagnosis),
     wanted: &str,
 ) -> anyhow::Result<Exit> {
@@ -136,26 +165,48 @@ fn fix(
         let hint = format!("`pgproof doctor explain {}` says what a person can do", found.finding.code);
         return Err(Refused::new("doctor-no-remedy", format!("{} has no command", found.id()), hint).into());
     };
-    let allowed = if args.disruptive { Allowed::Disruptive } else { Allowed::Safe };
+    let allowed = match (args.destructive, args.disruptive) {
+        (true, _) => Allowed::Destructive,
+        (false, true) => Allowed::Disruptive,
+        (false, false) => Allowed::Safe,
+    };
     if !allowed.covers(remedy) {
         return Err(not_allowed(remedy).into());
     }
     confirm(remedy, args.yes)?;
+    let kept = match remedy.risk {
+        RiskClass::Destructive => Some(kept_file(context, found)?),
+        RiskClass::Disruptive | RiskClass::Safe => None,
+    };
     let connect = connection(seen, target)?;
+    let kept = match kept {
+        Some((path, file)) => keep_copy(remedy, &connect, file).map(|()| Some(path))?,
+        None => None,
+    };
     let said = carry_out(remedy, &connect)?;
     let began = Instant::now();
     let (mended, diagnosis) = loop {
-        let again = diagnose(&observe(target)?, limits);
+        let again = diagnose(&observe(target, around::gather(config))?, &config.doctor);
         let mended = !again.findings.iter().any(|one| one.id() == found.id());
         if mended || began.elapsed() > MENDED_WITHIN {
             break (mended, again);
         }
         std::thread::sleep(Duration::from_millis(500));
     };
-    let report = Fixed { finding: found.id(), remedy: remedy.clone(), said, mended, diagnosis };
+    let report = Fixed { finding: found.id(), remedy: remedy.clone(), kept, said, mended, diagnosis };
     context.talk.clear();
     context.printer.report("doctor", &report)?;
     Ok(if mended { Exit::Done } else { Exit::BadAnswer })
+}
+
+/// A new file of the working directory, made while this process still is who called it.
+fn kept_file(context: &Context, found: &Diagnosed) -> anyhow::Result<(PathBuf, File)> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
+    let name: String = found.id().chars().map(plain).collect();
+    let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let path = context.absolute(&PathBuf::from(format!("pgproof-kept-{name}-{at}.txt")));
+    let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+    Ok((path.clone(), file.with_context(|| format!("could not keep a copy in {}", path.display()))?))
 }
 
 /// The one finding that is meant.
@@ -183,7 +234,7 @@ fn not_allowed(remedy: &Remedy) -> Refused {
         RiskClass::Destructive => Refused::new(
             "doctor-destructive",
             message,
-            "it removes or overwrites something: keep a copy, then run it by hand",
+            "it removes or overwrites something: add --destructive to allow it; a copy is kept first",
         ),
         RiskClass::Disruptive | RiskClass::Safe => {
             Refused::new("doctor-disruptive", message, "it interrupts service: add --disruptive to allow it")
@@ -251,9 +302,21 @@ impl Report for Fixed {
         if !self.said.is_empty() {
             page.line(self.said.trim_end());
         }
+        if let Some(kept) = &self.kept {
+            page.line(format!("what was removed is kept in {}", kept.display()));
+        }
         let ended = if self.mended { "is mended" } else { "is still there" };
         page.line(format!("{} {ended}", self.finding));
         self.diagnosis.render(page);
+    }
+}
+
+impl Report for Shown {
+    fn render(&self, page: &mut Page) {
+        self.diagnosis.render(page);
+        if let Some(since) = &self.since {
+            since.render(page);
+        }
     }
 }
 

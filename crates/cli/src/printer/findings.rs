@@ -38,6 +38,9 @@ pub(crate) fn render_finding(page: &mut Page, finding: &Finding) {
         for line in remedy.command.lines() {
             page.line(format!("      {line}"));
         }
+        if let Some(keep) = &remedy.keep {
+            page.line(format!("    keep first: {keep}"));
+        }
     }
 }
 

@@ -160,6 +160,9 @@ fn an_agent_keeps_tells_and_shows_and_nothing_outlives_it() -> Result<()> {
     wait::until_true("the metrics to tell of the drill", || {
         Ok(metrics()?.contains("pgproof_objective_kept{repository=\"main\",objective=\"drill_every\"} 1"))
     })?;
+    wait::until_true("doctor to have looked", || {
+        Ok(metrics()?.contains("pgproof_doctor_timestamp_seconds "))
+    })?;
     let text = metrics()?;
     for line in [
         "pgproof_work_done_total{work=\"drill\",repository=\"main\"} 1",

@@ -15,7 +15,7 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn judge(case: &Case<'_>) -> Vec<Found> {
-    let Some(entry) = case.logged(&["was terminated by signal"]) else { return Vec::new() };
+    let Some(entry) = case.logged(&[") was terminated by signal"]) else { return Vec::new() };
     // A process that cannot write WAL aborts itself: the disk is the finding, and history once there is room again.
     let full = case.seen.log.ok().into_iter().flat_map(|log| &log.entries).any(|other| {
         other.severity == "PANIC" && other.offset < entry.offset && other.message.contains("No space left")

@@ -2,7 +2,10 @@
 
 use super::Check;
 use crate::limits::Config;
-use crate::observe::{Attempt, By, LogEntry, Observation, Outcome, Place, ServerSeen, SettingsFiles};
+use crate::observe::{
+    Account, Attempt, By, ClusterSeen, Disk, LogEntry, Observation, Outcome, Place, PostgresProcess,
+    RepositorySeen, ServerSeen, SettingsFiles,
+};
 use pgproof_base::{Finding, Remedy, Severity, shell_word};
 use pgproof_server::START_LOG;
 use std::path::Path;
@@ -91,25 +94,60 @@ impl<'a> Case<'a> {
 
     /// The newest line of the log that holds one of these texts: recent where the server runs, of its last life where it does not.
     pub(crate) fn logged(&self, texts: &[&str]) -> Option<&'a LogEntry> {
-        let log = self.seen.log.ok()?;
-        let holds = |entry: &&LogEntry| {
+        self.logged_all(texts).next()
+    }
+
+    /// All of them, newest first.
+    pub(crate) fn logged_all(&self, texts: &[&str]) -> impl Iterator<Item = &'a LogEntry> {
+        let is_stopped = self.stopped().is_some();
+        let entries = match is_stopped {
+            true => self.last_life(),
+            false => self.seen.log.ok().map_or(&[][..], |log| log.entries.as_slice()),
+        };
+        let holds = move |entry: &&LogEntry| {
             let all = [Some(&entry.message), entry.detail.as_ref()];
             texts.iter().any(|text| all.iter().flatten().any(|part| part.contains(text)))
         };
-        let entries = match self.stopped() {
-            Some(_) => self.last_life(),
-            None => log.entries.as_slice(),
-        };
-        let recent =
-            |entry: &&LogEntry| self.stopped().is_some() || entry.age_s.is_some_and(|age| age < RECENT_S);
-        entries.iter().rev().filter(recent).find(holds)
+        let recent = move |entry: &&LogEntry| is_stopped || entry.age_s.is_some_and(|age| age < RECENT_S);
+        entries.iter().rev().filter(recent).filter(holds)
+    }
+
+    /// Whether something was logged after the server last read its settings: what is older may have been mended by them.
+    pub(crate) fn since_load(&self, entry: &LogEntry) -> bool {
+        let loaded_s = self.server().map_or(f64::MAX, |server| server.about.loaded_s);
+        entry.age_s.is_some_and(|age| (age as f64) < loaded_s)
+    }
+
+    /// The file system that something of the server lies on.
+    pub(crate) fn volume(&self, role: &str) -> Option<&'a Disk> {
+        self.seen.disks.ok()?.iter().find(|disk| disk.roles.iter().any(|one| one == role))
+    }
+
+    /// Repositories of the configuration.
+    pub(crate) fn repositories(&self) -> &'a [RepositorySeen] {
+        self.seen.around.ok().map_or(&[], |around| around.repositories.as_slice())
+    }
+
+    /// The cluster of the configuration.
+    pub(crate) fn cluster(&self) -> Option<&'a ClusterSeen> {
+        self.seen.around.ok()?.cluster.as_ref()
+    }
+
+    /// The archiver, while it runs.
+    pub(crate) fn archiver_process(&self) -> Option<&'a PostgresProcess> {
+        let postmaster = self.place()?.postmaster?;
+        let all = &self.seen.processes.ok()?.postgres;
+        all.iter().find(|one| one.parent == postmaster && one.title.contains("archiver"))
     }
 
     /// What was logged since the server was last ready: the story of its end and of every start that failed after it.
     pub(crate) fn last_life(&self) -> &'a [LogEntry] {
         let entries = self.seen.log.ok().map_or(&[][..], |log| log.entries.as_slice());
         let ready = |entry: &LogEntry| entry.message.contains("ready to accept");
-        let from = entries.iter().rposition(ready).unwrap_or(0);
+        // The start that came to that belongs to it: what failed then is logged by another process, and may stand before.
+        let ready = entries.iter().rposition(ready).unwrap_or(0);
+        let starts = |entry: &LogEntry| entry.message.starts_with("starting PostgreSQL");
+        let from = entries[..ready].iter().rposition(starts).unwrap_or(ready);
         &entries[from..]
     }
 
@@ -122,10 +160,14 @@ impl<'a> Case<'a> {
 
     /// A command as the account that the server runs as.
     pub(crate) fn as_owner(&self, command: &str) -> String {
-        let Some(place) = self.place() else { return command.to_owned() };
-        let name = shell_word(&place.owner.name);
+        self.place().map_or_else(|| command.to_owned(), |place| self.as_account(&place.owner, command))
+    }
+
+    /// A command as somebody.
+    pub(crate) fn as_account(&self, account: &Account, command: &str) -> String {
+        let name = shell_word(&account.name);
         match self.seen.user.uid {
-            uid if uid == place.owner.uid => command.to_owned(),
+            uid if uid == account.uid => command.to_owned(),
             0 => format!("runuser -u {name} -- {command}"),
             _ => format!("sudo -u {name} {command}"),
         }
@@ -194,6 +236,17 @@ impl<'a> Case<'a> {
         let (statement, database) = self.sql(statement);
         Remedy::destructive(what, statement).in_database(database)
     }
+}
+
+/// Keeps the row of a slot that is dropped.
+pub(crate) fn keep_slot(name: &str) -> String {
+    format!("SELECT to_json(s)::text FROM pg_replication_slots s WHERE slot_name = {}", literal(name))
+}
+
+/// Keeps a data directory that is written over.
+pub(crate) fn keep_directory(place: &Place) -> String {
+    let data = word(&place.data_directory);
+    format!("cp -a --reflink=auto {data} {data}.before-pgproof")
 }
 
 /// A path as one word of a shell.

@@ -40,9 +40,9 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
     }
     let restore = format!("pgproof restore --pgdata {} --delta", word(&place.data_directory));
     vec![
-        found.with(Remedy::destructive(
-            "restore the newest backup over it, keeping what is unchanged",
-            restore,
-        )),
+        found.with(
+            Remedy::destructive("restore the newest backup over it, keeping what is unchanged", restore)
+                .keeping(super::case::keep_directory(place)),
+        ),
     ]
 }

@@ -27,7 +27,10 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
     if directory.missing.iter().any(|name| precious.contains(&name.as_str())) {
         let command = format!("pgproof restore --pgdata {} --delta", word(&place.data_directory));
         return vec![
-            found.with(Remedy::destructive("restore the newest backup over the directory", command)),
+            found.with(
+                Remedy::destructive("restore the newest backup over the directory", command)
+                    .keeping(super::case::keep_directory(place)),
+            ),
         ];
     }
     let paths: Vec<String> =

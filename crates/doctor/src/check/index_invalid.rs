@@ -27,7 +27,8 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
                 "drop it, and create it again",
                 format!("DROP INDEX CONCURRENTLY {}", row.name),
             )
-            .in_database(name.clone());
+            .in_database(name.clone())
+            .keeping(format!("SELECT pg_get_indexdef({}::oid)", row.oid));
             let rebuild = Remedy::safe(
                 "rebuild it without locking its table",
                 format!("REINDEX INDEX CONCURRENTLY {}", row.name),

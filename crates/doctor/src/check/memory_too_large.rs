@@ -19,11 +19,14 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
     let Some(memory) = case.seen.memory.ok() else { return Vec::new() };
     let line = case.files().and_then(|files| files.line("shared_buffers"));
     let wanted = line.and_then(|line| crate::observe::settings::bytes_of(&line.value, 8192));
-    let logged = case.logged(&[
+    let words = [
         "could not map anonymous shared memory",
         "could not create shared memory segment",
         "could not resize shared memory",
-    ]);
+    ];
+    // For want of an identifier, or of huge pages, are findings of their own.
+    let logged = case.logged(&words).filter(|entry| !entry.message.contains("No space left on device"));
+    let logged = logged.filter(|_| !super::huge_pages_missing::is_demanded(case.files()));
     let Some((line, wanted)) =
         line.zip(wanted).filter(|(_, wanted)| *wanted >= memory.usable() || logged.is_some())
     else {

@@ -4,12 +4,21 @@
 //! nothing of other checks; what causes what is in [`crate::cause`]. One file for each check.
 
 mod address_not_listened;
+mod agent_down;
+mod archive_command_empty;
+mod archiver_behind;
 mod archiver_failing;
+mod autovacuum_cancelled;
 mod autovacuum_off;
 mod backend_killed;
 mod case;
+mod checkpoints_frequent;
 mod checksum_failures;
 mod checksums_off;
+mod cluster_member_silent;
+mod cluster_paused;
+mod cluster_store_down;
+mod cluster_without_primary;
 mod collation_drift;
 mod connection_failed;
 mod connection_limit;
@@ -19,35 +28,52 @@ mod control_file_missing;
 mod damage_hidden;
 mod data_damaged;
 mod database_closed;
+mod database_invalid;
 mod database_missing;
 mod dead_tuples;
+mod deadlocks;
 mod directory_missing;
 mod directory_mode;
 mod disk_read_only;
 mod disk_space;
+mod foreign_key_narrower;
 mod fsync_off;
 mod full_page_writes_off;
 mod hba_broken;
 mod hba_no_line;
 mod hba_rejects;
 mod hba_trust;
+mod huge_pages_missing;
 mod idle_in_transaction;
 mod index_invalid;
 mod inodes;
+mod ledger_flawed;
+mod library_missing;
+mod lock_table_full;
 mod lock_tree;
 mod long_transaction;
+mod matview_unpopulated;
 mod memory_too_large;
+mod multixact_members;
 mod mxid_age;
 mod never_analysed;
+mod objective_broken;
+mod out_of_memory;
 mod password_md5;
 mod password_wrong;
 mod peer_mismatch;
 mod port_taken;
 mod port_wrong;
+mod postmaster_zombie;
 mod prepared_old;
+mod public_create;
+mod read_only_default;
 mod receiver_down;
+mod recovery_target_missed;
 mod registry;
 mod replay_paused;
+mod replica_identity_missing;
+mod repository_unreadable;
 mod restart_pending;
 mod restore_command_missing;
 mod role_missing;
@@ -58,18 +84,28 @@ mod server_hung;
 mod server_starting;
 mod settings_broken;
 mod settings_refused;
+mod shared_memory_ids;
 mod slot_inactive;
 mod slot_lost;
 mod slots_used;
 mod socket_directory_missing;
+mod standby_conflicts;
 mod standby_lag;
+mod standby_settings;
 mod subscription_stopped;
 mod sync_standby_missing;
 mod table_autovacuum_off;
+mod table_bloat;
+mod temp_file_limit;
+mod temporary_files;
+mod tls_certificate;
 mod tls_key_mode;
 mod tls_off;
+mod triggers_bypassed;
 mod triggers_disabled;
+mod twin_primary;
 mod version_mismatch;
+mod wal_bound_too_large;
 mod wal_missing;
 mod xid_age;
 mod xmin_holder;
@@ -101,6 +137,8 @@ pub enum Area {
     Configuration,
     /// Tables, indexes, roles.
     Schema,
+    /// Repositories, objectives, the agent.
+    Backups,
 }
 
 impl Area {
@@ -117,6 +155,7 @@ impl Area {
             Self::Data => "data",
             Self::Configuration => "configuration",
             Self::Schema => "schema",
+            Self::Backups => "backups",
         }
     }
 }

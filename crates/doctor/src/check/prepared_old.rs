@@ -34,7 +34,12 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
         let remedy = Remedy::destructive(
             "if its transaction manager is gone: roll it back",
             format!("ROLLBACK PREPARED {}", literal(&row.gid)),
-        );
+        )
+        .keeping(format!(
+            "SELECT json_build_object('transaction', to_json(p), 'locks', (SELECT json_agg(l) FROM pg_locks l \
+             WHERE l.virtualtransaction = '-1/' || p.transaction::text))::text FROM pg_prepared_xacts p WHERE gid = {}",
+            literal(&row.gid)
+        ));
         Some(
             found.with(
                 remedy

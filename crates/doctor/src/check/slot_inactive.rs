@@ -1,6 +1,6 @@
 //! `slot-inactive`: a replication slot keeps WAL, and nobody uses it.
 
-use super::case::{ago, literal, word};
+use super::case::{ago, keep_slot, literal, word};
 use super::{Area, Case, Check, Found};
 use crate::limits::{Limit, Unit};
 use crate::observe::{SlotFile, SlotRow};
@@ -41,6 +41,7 @@ fn live(case: &Case<'_>, slot: &SlotRow) -> Option<Found> {
     );
     let drop = format!("SELECT pg_drop_replication_slot({})", literal(&slot.name));
     let remedy = case.destructive_sql("nobody will use it again: drop it", format!("{drop};\nCHECKPOINT;"));
+    let remedy = remedy.keeping(keep_slot(&slot.name));
     let cap = case.safe_sql(
         "bound what slots may keep",
         "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB';\nSELECT pg_reload_conf();",
@@ -51,12 +52,8 @@ fn live(case: &Case<'_>, slot: &SlotRow) -> Option<Found> {
 }
 
 fn severity(case: &Case<'_>, kept: u64) -> Option<Severity> {
-    let disk = case
-        .seen
-        .disks
-        .ok()
-        .and_then(|disks| disks.iter().find(|disk| disk.roles.iter().any(|role| role == "pg_wal")));
-    let large = disk.is_some_and(|disk| disk.total > 0 && kept as f64 > SHARE * disk.total as f64);
+    let large =
+        case.volume("pg_wal").is_some_and(|disk| disk.total > 0 && kept as f64 > SHARE * disk.total as f64);
     let level = case.level(&CHECK, kept as f64);
     level.max(large.then_some(Severity::Warning))
 }
@@ -86,7 +83,12 @@ fn stopped(case: &Case<'_>) -> Vec<Found> {
         let remedy = Remedy::destructive(
             "make room for the start, start, and drop the slot if nobody will use it again",
             steps.join("\n"),
-        );
+        )
+        .keeping(format!(
+            "cp -a {0}/pg_replslot/{1} {0}/../{1}.slot-before-pgproof",
+            word(&place.data_directory),
+            shell_word(&slot.name)
+        ));
         let remedy = remedy.afterwards("pg_wal shrinks at the next checkpoint");
         Some(
             CHECK
@@ -100,7 +102,6 @@ fn stopped(case: &Case<'_>) -> Vec<Found> {
 
 /// A start writes at least two segments more.
 fn room(case: &Case<'_>) -> Option<String> {
-    let disks = case.seen.disks.ok()?;
-    let disk = disks.iter().find(|disk| disk.roles.iter().any(|role| role == "pg_wal"))?;
+    let disk = case.volume("pg_wal")?;
     (disk.available < 64 << 20).then(|| super::disk_space::room_command(disk)).flatten()
 }

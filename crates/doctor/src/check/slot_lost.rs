@@ -1,6 +1,6 @@
 //! `slot-lost`: a replication slot has lost the WAL that it needs.
 
-use super::case::literal;
+use super::case::{keep_slot, literal};
 use super::{Area, Case, Check, Found};
 use crate::observe::SlotRow;
 use pgproof_base::Severity;
@@ -22,7 +22,8 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
         let drop = format!("SELECT pg_drop_replication_slot({})", literal(&row.name));
         let remedy = case
             .destructive_sql("drop it, and build its consumer anew", drop)
-            .afterwards("pg_replication_slots does not show it");
+            .afterwards("pg_replication_slots does not show it")
+            .keeping(keep_slot(&row.name));
         CHECK
             .found(
                 Severity::Critical,

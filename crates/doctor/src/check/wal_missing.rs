@@ -59,6 +59,9 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
                 Remedy::safe("fetch it from the repository, and start", get)
                     .afterwards("`pgproof doctor` connects"),
             )
-            .with(Remedy::destructive("or restore the newest backup over the directory", restore)),
+            .with(
+                Remedy::destructive("or restore the newest backup over the directory", restore)
+                    .keeping(super::case::keep_directory(place)),
+            ),
     ]
 }

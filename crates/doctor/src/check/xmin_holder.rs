@@ -1,6 +1,6 @@
 //! `xmin-holder`: something holds back vacuum.
 
-use super::case::literal;
+use super::case::{keep_slot, literal};
 use super::{Area, Case, Check, Found};
 use crate::limits::{Limit, Unit};
 use pgproof_base::Remedy;
@@ -34,7 +34,7 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
         Some((
             age,
             format!("replication slot {}", row.name),
-            case.destructive_sql("if nobody uses it: drop it", drop),
+            case.destructive_sql("if nobody uses it: drop it", drop).keeping(keep_slot(&row.name)),
         ))
     });
     let standbys = server.standbys.rows().iter().filter_map(|row| {

@@ -131,6 +131,15 @@ rows! {
         /// For how long.
         waited_s: Option<f64>,
     }
+    /// A process that holds many locks.
+    LockHolder {
+        /// Who; 0 for a prepared transaction.
+        pid: i64,
+        /// How many in the shared table.
+        count: i64,
+        /// How many all hold together.
+        total: i64,
+    }
     /// A prepared transaction.
     Prepared {
         /// Its name.
@@ -217,6 +226,8 @@ rows! {
         failed_s: Option<f64>,
         /// With which file.
         failed_wal: Option<String>,
+        /// How many files wait; none where the role may not see it.
+        ready: Option<i64>,
     }
     /// A database.
     DatabaseRow {
@@ -234,6 +245,10 @@ rows! {
         mxid_age: i64,
         /// Deadlocks since its statistics were reset.
         deadlocks: Option<i64>,
+        /// Bytes of temporary files since its statistics were reset.
+        temp_bytes: Option<i64>,
+        /// Seconds since that.
+        statistics_s: Option<f64>,
         /// Pages whose checksum failed.
         checksum_failures: Option<i64>,
         /// Collation version recorded.
@@ -296,6 +311,8 @@ pub struct ServerSeen {
     pub sessions: Looked<Vec<SessionRow>>,
     /// Locks waited for.
     pub locks: Looked<Vec<Locked>>,
+    /// Who holds most locks.
+    pub lock_holders: Looked<Vec<LockHolder>>,
     /// Prepared transactions.
     pub prepared: Looked<Vec<Prepared>>,
     /// Slots.
@@ -341,6 +358,7 @@ impl ServerSeen {
             ("errors in pg_hba.conf", self.hba_errors.why()),
             ("sessions", self.sessions.why()),
             ("locks", self.locks.why()),
+            ("holders of locks", self.lock_holders.why()),
             ("prepared transactions", self.prepared.why()),
             ("replication slots", self.slots.why()),
             ("standbys", self.standbys.why()),
@@ -384,11 +402,12 @@ pub(super) fn look(session: &mut Session) -> Result<ServerSeen, String> {
         hba_errors: gated(only(privileged), || ask(session, HBA_ERRORS)),
         sessions: ask(session, SESSIONS),
         locks: ask(session, LOCKS),
+        lock_holders: ask(session, LOCK_HOLDERS),
         prepared: ask(session, PREPARED),
         slots: ask(session, &slots(v)),
         standbys: ask(session, STANDBYS),
         receiver: if standby { ask(session, RECEIVER) } else { Looked::NotLooked },
-        archiver: ask(session, ARCHIVER),
+        archiver: ask(session, &archiver(privileged || about.monitor)),
         databases: ask(session, &databases(v)),
         roles: ask(session, &roles(privileged)),
         checkpoints: ask(session, if v >= 170_000 { CHECKPOINTS_17 } else { CHECKPOINTS }),
@@ -416,14 +435,18 @@ const ABOUT: &str = "SELECT current_setting('server_version_num')::int AS versio
     current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0) AS reserved, \
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS clients, current_database() AS database";
 
-const SETTINGS: &str = "SELECT name, coalesce(current_setting(name, true), '') AS value, source, \
+/// What this session sets for itself is the server's matter with the value that it would otherwise have.
+const SETTINGS: &str = "SELECT name, CASE source WHEN 'session' THEN coalesce(reset_val || coalesce(unit, ''), '') \
+    ELSE coalesce(current_setting(name, true), '') END AS value, source, \
     sourcefile || ':' || sourceline AS place, pending_restart FROM pg_settings \
     WHERE source NOT IN ('default', 'override', 'session', 'client') AND name NOT IN ('primary_conninfo', 'ssl_passphrase_command') \
     OR pending_restart OR name = ANY('{fsync,full_page_writes,autovacuum,data_checksums,shared_buffers,work_mem,\
     idle_in_transaction_session_timeout,statement_timeout,lock_timeout,max_wal_size,max_slot_wal_keep_size,wal_keep_size,archive_mode,\
     archive_command,archive_library,synchronous_standby_names,synchronous_commit,autovacuum_freeze_max_age,hot_standby_feedback,\
     autovacuum_multixact_freeze_max_age,listen_addresses,port,track_counts,zero_damaged_pages,ignore_checksum_failure,\
-    restore_command,wal_level,checkpoint_timeout,ssl,hba_file,maintenance_work_mem}'::text[])";
+    restore_command,wal_level,checkpoint_timeout,ssl,hba_file,maintenance_work_mem,max_locks_per_transaction,max_connections,\
+    max_prepared_transactions,default_transaction_read_only,session_replication_role,temp_file_limit,\
+    max_standby_streaming_delay}'::text[])";
 
 const FILE_ERRORS: &str = "SELECT sourcefile AS file, sourceline AS line, name, error FROM pg_file_settings \
     WHERE error IS NOT NULL AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = pg_file_settings.name AND s.pending_restart) LIMIT 50";
@@ -444,6 +467,10 @@ const SESSIONS: &str = "SELECT pid, datname AS database, usename AS \"user\", ap
 const LOCKS: &str = "SELECT pid, mode, CASE WHEN database IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
     THEN relation::regclass::text END AS relation, extract(epoch FROM clock_timestamp() - waitstart)::float8 AS waited_s \
     FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid() LIMIT 500";
+
+/// Those of the shared table: what is held by the fast path takes no room there.
+const LOCK_HOLDERS: &str = "SELECT coalesce(pid, 0) AS pid, count(*) AS count, sum(count(*)) OVER ()::bigint AS total \
+    FROM pg_locks WHERE NOT fastpath GROUP BY 1 ORDER BY 2 DESC LIMIT 5";
 
 const PREPARED: &str = "SELECT gid, owner::text AS owner, database::text AS database, \
     extract(epoch FROM now() - prepared)::float8 AS age_s, age(transaction) AS xid_age \
@@ -478,9 +505,19 @@ const RECEIVER: &str = "SELECT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pi
     pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::bigint AS behind_bytes, \
     extract(epoch FROM now() - pg_last_xact_replay_timestamp())::float8 AS replayed_s";
 
-const ARCHIVER: &str = "SELECT current_setting('archive_mode') AS mode, archived_count AS archived, failed_count AS failed, \
-    extract(epoch FROM now() - last_archived_time)::float8 AS archived_s, \
-    extract(epoch FROM now() - last_failed_time)::float8 AS failed_s, last_failed_wal AS failed_wal FROM pg_stat_archiver";
+fn archiver(may_list: bool) -> String {
+    let ready = if may_list {
+        "(SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready')"
+    } else {
+        "NULL::bigint"
+    };
+    format!(
+        "SELECT current_setting('archive_mode') AS mode, archived_count AS archived, failed_count AS failed, \
+         extract(epoch FROM now() - last_archived_time)::float8 AS archived_s, \
+         extract(epoch FROM now() - last_failed_time)::float8 AS failed_s, last_failed_wal AS failed_wal, {ready} AS ready \
+         FROM pg_stat_archiver"
+    )
+}
 
 fn databases(version: u32) -> String {
     let collation = if version >= 150_000 {
@@ -490,7 +527,8 @@ fn databases(version: u32) -> String {
     };
     format!(
         "SELECT d.datname AS name, d.datallowconn AS connectable, d.datconnlimit AS connection_limit, s.numbackends AS connections, \
-         age(d.datfrozenxid) AS xid_age, mxid_age(d.datminmxid) AS mxid_age, s.deadlocks, s.checksum_failures, {collation} \
+         age(d.datfrozenxid) AS xid_age, mxid_age(d.datminmxid) AS mxid_age, s.deadlocks, \
+         s.temp_bytes, extract(epoch FROM now() - s.stats_reset)::float8 AS statistics_s, s.checksum_failures, {collation} \
          FROM pg_database d LEFT JOIN pg_stat_database s ON s.datid = d.oid ORDER BY age(d.datfrozenxid) DESC, d.datname LIMIT 500"
     )
 }

@@ -2,6 +2,7 @@
 
 use super::place::Place;
 use super::slot::{self, SlotFile};
+use jiff::Timestamp;
 use pgproof_pg::ControlFile;
 use pgproof_server::{find, privilege};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use x509_cert::Certificate;
 
 /// A file that a start needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,17 @@ pub struct FileSeen {
     pub mode: Option<u32>,
     /// Whom it belongs to.
     pub uid: Option<u32>,
+}
+
+/// A certificate of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateSeen {
+    /// Its file.
+    pub path: PathBuf,
+    /// Of whom it is.
+    pub subject: String,
+    /// When it ends.
+    pub not_after: Timestamp,
 }
 
 /// What the server's own program says of the configuration, asked without starting (`postgres -C`).
@@ -76,6 +89,10 @@ pub struct Directory {
     pub socket_directories: Vec<FileSeen>,
     /// Files of TLS.
     pub tls_files: Vec<FileSeen>,
+    /// Certificates that it shows to clients.
+    pub certificates: Vec<CertificateSeen>,
+    /// Bytes of `pg_multixact/members`.
+    pub multixact_member_bytes: u64,
     /// Major version of the programs that would serve it.
     pub program_version: Option<String>,
     /// What the program says of the configuration; only where no server runs.
@@ -142,6 +159,8 @@ pub(super) fn observe(place: Place) -> Result<Directory, String> {
         slots: slot::read_all(data),
         socket_directories: socket_directories(&place, &values),
         tls_files: tls_files(data, &values),
+        certificates: certificates(data, &values),
+        multixact_member_bytes: bytes_in(&data.join("pg_multixact/members")),
         program_version: place.programs.as_deref().and_then(program_version),
         probe: if stopped { probe(&place) } else { None },
         broken_links: broken_links(data),
@@ -208,6 +227,28 @@ fn tls_files(data: &Path, values: &Values) -> Vec<FileSeen> {
     let file = |name: &str, default: &str| values.get(name).map_or(default, String::as_str).to_owned();
     let names = [file("ssl_key_file", "server.key"), file("ssl_cert_file", "server.crt")];
     names.into_iter().map(|name| seen(data.join(name))).collect()
+}
+
+/// The server's own certificate, the first of its file.
+fn certificates(data: &Path, values: &Values) -> Vec<CertificateSeen> {
+    if values.get("ssl").is_none_or(|value| !is_on(value)) {
+        return Vec::new();
+    }
+    let name = values.get("ssl_cert_file").map_or("server.crt", String::as_str);
+    let path = data.join(name);
+    let read = fs::read(&path).ok().and_then(|pem| {
+        let first = Certificate::load_pem_chain(&pem).ok()?.into_iter().next()?;
+        let tbs = first.tbs_certificate;
+        let end = tbs.validity.not_after.to_unix_duration().as_secs();
+        let not_after = Timestamp::from_second(i64::try_from(end).ok()?).ok()?;
+        Some(CertificateSeen { path, subject: tbs.subject.to_string(), not_after })
+    });
+    read.into_iter().collect()
+}
+
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
 }
 
 /// A boolean as PostgreSQL reads it (`parse_bool`), for what doctor asks: whether it is on.

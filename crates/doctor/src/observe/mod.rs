@@ -6,6 +6,7 @@
 //!
 //! Deliberately judges nothing: see [`crate::diagnose`].
 
+mod around;
 mod catalog;
 mod connect;
 mod directory;
@@ -22,12 +23,13 @@ pub mod settings;
 mod slot;
 mod socket;
 
+pub use around::{AgentSeen, Around, ClusterSeen, MemberSeen, ObjectiveSeen, RepositorySeen};
 pub use catalog::{
-    About, Archiver, Checkpoints, DatabaseRow, FileError, HbaError, Locked, Prepared, Receiver, RoleRow,
-    Running, ServerSeen, SessionRow, SettingRow, SlotRow, StandbyRow, WalFiles,
+    About, Archiver, Checkpoints, DatabaseRow, FileError, HbaError, LockHolder, Locked, Prepared, Receiver,
+    RoleRow, Running, ServerSeen, SessionRow, SettingRow, SlotRow, StandbyRow, WalFiles,
 };
 pub use connect::{Attempt, By, Outcome};
-pub use directory::{Directory, FileSeen, StartProbe};
+pub use directory::{CertificateSeen, Directory, FileSeen, StartProbe};
 pub use disk::{Disk, Foreign};
 pub use hba::HbaFile;
 pub use kernel::{Kernel, KernelLine};
@@ -36,7 +38,8 @@ pub use memory::Memory;
 pub use place::{Account, Place};
 pub use process::{PostgresProcess, Processes};
 pub use relations::{
-    ConstraintRow, DatabaseSeen, IndexRow, OldRelation, SequenceRow, SubscriptionRow, TableRow, TriggerRow,
+    BloatRow, ConstraintRow, DatabaseSeen, ForeignKeyRow, IndexRow, NameRow, OldRelation, PublishedRow,
+    SequenceRow, SubscriptionRow, TableRow, TriggerRow,
 };
 pub use settings::SettingsFiles;
 pub use slot::SlotFile;
@@ -111,7 +114,7 @@ pub struct Target {
 }
 
 /// Format of a serialised observation.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Everything that was seen, at one time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,18 +161,27 @@ pub struct Observation {
     pub server: Looked<ServerSeen>,
     /// Its databases, each looked at by a session of its own.
     pub databases: Vec<DatabaseSeen>,
+    /// What pgproof itself keeps around it.
+    pub around: Looked<Around>,
 }
 
 /// How much of the budget goes to finding the instance: the rest depends on it.
 const PLACE_SHARE: u32 = 3;
 
-/// Looks.
+/// Looks; `around` gathers what pgproof itself keeps, beside everything else.
 ///
 /// # Errors
 /// [`DoctorError::Thread`]; whatever else cannot be looked at is part of the observation.
-pub fn observe(target: &Target) -> Result<Observation, DoctorError> {
+pub fn observe(
+    target: &Target,
+    around: Option<impl FnOnce() -> Result<Around, String> + Send + 'static>,
+) -> Result<Observation, DoctorError> {
     let at = Timestamp::now();
     let race = Race::begin(target.budget);
+    let around = match around {
+        Some(gather) => race.start("around", gather)?,
+        None => race::Runner::Absent,
+    };
     let asked = target.connect.reached().map_err(|error| error.to_string());
     let local = asked.as_ref().map_or(true, |reached| socket::is_local(&reached.host));
     let finding = {
@@ -216,6 +228,7 @@ pub fn observe(target: &Target) -> Result<Observation, DoctorError> {
         kernel: kernel.end(&race),
         server: seen.server,
         databases: seen.databases,
+        around: around.end(&race),
         took_ms: millis(race.elapsed()),
     })
 }

@@ -55,6 +55,16 @@ pub struct Place {
     pub ident_file: PathBuf,
     /// Version and name under which Debian's tools know it.
     pub debian: Option<(String, String)>,
+    /// Its system identifier.
+    pub system: Option<String>,
+    /// Its timeline, as the control file has it.
+    pub timeline: Option<u32>,
+    /// Whether it is to be a standby (`standby.signal`).
+    pub standby: bool,
+    /// Bytes of address space that its processes may have; none for no limit.
+    pub address_space: Option<u64>,
+    /// To how much its owner may raise that (`unlimited`, or bytes).
+    pub address_space_max: Option<String>,
     /// What kept its files from being read as usual.
     pub trouble: Option<String>,
 }
@@ -69,6 +79,7 @@ impl Place {
             State::Running { pid, ready } => (Some(pid), ready),
             State::Stopped { .. } => (None, false),
         };
+        let limits = postmaster.and_then(address_space);
         Self {
             owner: Account::of(instance.owner),
             gid: instance.owner.gid,
@@ -83,8 +94,23 @@ impl Place {
             ident_file: instance.ident_file,
             debian: instance.debian.map(|cluster| (cluster.version, cluster.name)),
             data_directory: instance.data_directory,
+            system: None,
+            timeline: None,
+            standby: false,
+            address_space: limits.as_ref().and_then(|(soft, _)| soft.parse().ok()),
+            address_space_max: limits.map(|(_, hard)| hard),
             trouble: None,
         }
+        .identified()
+    }
+
+    /// With what the control file tells.
+    fn identified(mut self) -> Self {
+        let control = find::control_file(&self.data_directory).ok();
+        self.system = control.as_ref().map(|control| control.system_identifier.to_string());
+        self.timeline = control.map(|control| control.timeline.0);
+        self.standby = self.data_directory.join("standby.signal").exists();
+        self
     }
 
     /// Of a directory whose files cannot be read as usual: with PostgreSQL's defaults.
@@ -109,9 +135,23 @@ impl Place {
             ident_file: data.join("pg_ident.conf"),
             debian: None,
             data_directory: data,
+            system: None,
+            timeline: None,
+            standby: false,
+            address_space: None,
+            address_space_max: None,
             trouble: Some(said(error)),
-        })
+        }
+        .identified())
     }
+}
+
+/// `ulimit -v` of a process, soft and hard.
+fn address_space(pid: u32) -> Option<(String, String)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let mut words = line.split_whitespace().map(str::to_owned);
+    Some((words.next()?, words.next()?))
 }
 
 /// An error with its causes.

@@ -85,6 +85,40 @@ rows! {
         /// Whether foreign keys are among them.
         foreign_keys: bool,
     }
+    /// A published table whose rows cannot be identified.
+    PublishedRow {
+        /// Its name.
+        name: String,
+    }
+    /// A foreign key from a narrower column.
+    ForeignKeyRow {
+        /// Its name.
+        name: String,
+        /// Its table.
+        table: String,
+        /// Its column.
+        column_name: String,
+        /// Type of that.
+        column_type: String,
+        /// What it refers to.
+        referenced: String,
+        /// Type of that.
+        referenced_type: String,
+    }
+    /// A table that is larger than its rows.
+    BloatRow {
+        /// Its name.
+        name: String,
+        /// Its size, as the catalog last knew it.
+        pages: i64,
+        /// What its rows need, by their statistics.
+        needed_pages: i64,
+    }
+    /// Something of which only the name matters.
+    NameRow {
+        /// Quoted where it must be.
+        name: String,
+    }
     /// A subscription.
     SubscriptionRow {
         /// Its name.
@@ -117,6 +151,16 @@ pub struct DatabaseSeen {
     pub constraints: Looked<Vec<ConstraintRow>>,
     /// Disabled triggers.
     pub triggers: Looked<Vec<TriggerRow>>,
+    /// Published tables without a replica identity.
+    pub published: Looked<Vec<PublishedRow>>,
+    /// Foreign keys from narrower columns.
+    pub narrow_keys: Looked<Vec<ForeignKeyRow>>,
+    /// Tables larger than their rows.
+    pub bloat: Looked<Vec<BloatRow>>,
+    /// Materialized views that hold nothing.
+    pub empty_views: Looked<Vec<NameRow>>,
+    /// Schemas in which everybody may create.
+    pub public_schemas: Looked<Vec<NameRow>>,
     /// Subscriptions.
     pub subscriptions: Looked<Vec<SubscriptionRow>>,
 }
@@ -137,6 +181,11 @@ impl DatabaseSeen {
             ("its sequences", self.sequences.why()),
             ("its constraints", self.constraints.why()),
             ("its triggers", self.triggers.why()),
+            ("its publications", self.published.why()),
+            ("its foreign keys", self.narrow_keys.why()),
+            ("the size of its tables", self.bloat.why()),
+            ("its materialized views", self.empty_views.why()),
+            ("its schemas", self.public_schemas.why()),
             ("its subscriptions", self.subscriptions.why()),
         ];
         all.into_iter().filter_map(|(what, why)| Some((what, why?))).collect()
@@ -153,6 +202,11 @@ pub(super) fn look(session: &mut Session, name: &str, version: u32) -> DatabaseS
         sequences: ask(session, SEQUENCES),
         constraints: ask(session, CONSTRAINTS),
         triggers: ask(session, TRIGGERS),
+        published: ask(session, &published(version)),
+        narrow_keys: ask(session, NARROW_KEYS),
+        bloat: ask(session, BLOAT),
+        empty_views: ask(session, EMPTY_VIEWS),
+        public_schemas: ask(session, PUBLIC_SCHEMAS),
         subscriptions: ask(session, if version >= 150_000 { SUBSCRIPTIONS_15 } else { SUBSCRIPTIONS }),
     }
 }
@@ -203,6 +257,54 @@ const CONSTRAINTS: &str = "SELECT quote_ident(c.conname) AS name, format('%I.%I'
 const TRIGGERS: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS \"table\", count(*) AS count, \
     bool_or(t.tgisinternal) AS foreign_keys FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.tgenabled = 'D' GROUP BY 1 ORDER BY 1 LIMIT 50";
+
+/// From the catalogs, not from `pg_publication_tables`, which locks each table.
+fn published(version: u32) -> String {
+    let by_schema = match version >= 150_000 {
+        true => {
+            "OR EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = u.oid AND s.pnnspid = c.relnamespace)"
+        }
+        false => "",
+    };
+    format!(
+        "SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
+         AND (c.relreplident = 'n' \
+         OR c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid) \
+         OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)) \
+         AND EXISTS (SELECT FROM pg_publication u WHERE (u.pubupdate OR u.pubdelete) AND (u.puballtables \
+         OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = u.oid AND r.prrelid = c.oid) {by_schema})) ORDER BY 1 LIMIT 50"
+    )
+}
+
+const NARROW_KEYS: &str = "SELECT quote_ident(k.conname) AS name, format('%I.%I', n.nspname, t.relname) AS \"table\", \
+    a.attname::text AS column_name, a.atttypid::regtype::text AS column_type, \
+    format('%I.%I', rn.nspname, r.relname) AS referenced, b.atttypid::regtype::text AS referenced_type \
+    FROM pg_constraint k JOIN LATERAL unnest(k.conkey, k.confkey) AS u(own, other) ON true \
+    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.own JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = u.other \
+    JOIN pg_class t ON t.oid = k.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace \
+    JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace \
+    WHERE k.contype = 'f' AND k.conparentid = 0 AND (a.atttypid = 'int2'::regtype AND b.atttypid IN ('int4'::regtype, 'int8'::regtype) \
+    OR a.atttypid = 'int4'::regtype AND b.atttypid = 'int8'::regtype) ORDER BY 2, 1 LIMIT 50";
+
+/// Rows by their average width, a header of 24 bytes and a line pointer each, aligned to 8, in pages filled as the table asks for;
+/// only where the statistics are of now, and the table is larger than 1 MB and twice its rows.
+const BLOAT: &str = "SELECT * FROM (SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relpages::bigint AS pages, \
+    ceil(c.reltuples::float8 * (28 + 8 * ceil(w.width / 8.0)) / (8168 * coalesce((SELECT option_value::float8 / 100 \
+    FROM pg_options_to_table(c.reloptions) WHERE option_name = 'fillfactor'), 1)))::bigint AS needed_pages \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_stat_user_tables s ON s.relid = c.oid \
+    JOIN LATERAL (SELECT sum((1 - p.null_frac) * p.avg_width)::float8 AS width, count(*) AS known FROM pg_stats p \
+    WHERE p.schemaname = n.nspname AND p.tablename = c.relname AND NOT p.inherited) w \
+    ON w.known = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) \
+    WHERE c.relkind IN ('r', 'm') AND c.relpages >= 128 AND c.reltuples > 0 \
+    AND s.n_mod_since_analyze < 0.2 * c.reltuples ORDER BY c.relpages DESC LIMIT 500) q \
+    WHERE pages > 2 * needed_pages ORDER BY pages - needed_pages DESC, name LIMIT 20";
+
+const EMPTY_VIEWS: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c \
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY 1 LIMIT 50";
+
+const PUBLIC_SCHEMAS: &str = "SELECT quote_ident(n.nspname) AS name FROM pg_namespace n JOIN LATERAL aclexplode(n.nspacl) a ON true \
+    WHERE a.grantee = 0 AND a.privilege_type = 'CREATE' ORDER BY 1 LIMIT 50";
 
 const SUBSCRIPTIONS: &str = "SELECT s.subname::text AS name, s.subenabled AS enabled, \
     EXISTS (SELECT FROM pg_stat_subscription w WHERE w.subid = s.oid AND w.pid IS NOT NULL) AS works, NULL::bigint AS errors \

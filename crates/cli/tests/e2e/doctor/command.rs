@@ -110,3 +110,53 @@ fn pages_of_checks_are_printed() -> Result<()> {
     ensure!(none.code == 3 && none.stderr.contains("nonsense"), "{none:?}");
     Ok(())
 }
+
+#[test]
+fn what_removes_something_is_done_when_allowed_and_a_copy_is_kept_first() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql("SELECT pg_create_physical_replication_slot('node_2', true)")?;
+    patient.server.sql("CREATE TABLE t AS SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g")?;
+    patient.suffers_from("slot-inactive")?;
+    let ran = patient.doctor(&["--fix", "slot-inactive", "--yes", "--destructive", "--json"])?.succeeded()?;
+    let report = ran.json()?;
+    let kept = report["report"]["kept"].as_str().context("a copy is named")?.to_owned();
+    let text = std::fs::read_to_string(&kept)?;
+    std::fs::remove_file(&kept)?;
+    ensure!(text.contains("\"slot_name\":\"node_2\"") && text.contains("restart_lsn"), "{text}");
+    ensure!(patient.server.value("SELECT count(*) FROM pg_replication_slots")? == "0");
+    patient.is_well()
+}
+
+#[test]
+fn an_index_that_is_dropped_can_be_made_again_from_its_copy() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql("CREATE TABLE t AS SELECT 1 AS a FROM generate_series(1, 2)")?;
+    ensure!(patient.server.each(&["CREATE UNIQUE INDEX CONCURRENTLY \"By a\" ON t (a)"]).is_err());
+    patient.suffers_from("index-invalid")?;
+    let ran = patient.doctor(&["--fix", "index-invalid", "--yes", "--destructive", "--json"])?.succeeded()?;
+    let kept = ran.json()?["report"]["kept"].as_str().context("a copy is named")?.to_owned();
+    let text = std::fs::read_to_string(&kept)?;
+    std::fs::remove_file(&kept)?;
+    patient.server.sql("DELETE FROM t WHERE ctid = '(0,1)'")?;
+    patient.server.sql(text.lines().last().context("a definition")?)?;
+    patient.is_well()
+}
+
+#[test]
+fn what_is_new_and_what_is_gone_since_the_last_look_is_said() -> Result<()> {
+    let patient = Patient::new()?;
+    let state = patient.server.dir("state")?.display().to_string();
+    let patient = patient.given("XDG_STATE_HOME", &state);
+    let first = patient.doctor(&[])?.succeeded()?;
+    ensure!(!first.stdout.contains("since the last look"), "{first:?}");
+    patient.server.each(&["ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"])?;
+    patient.suffers_from("fsync-off")?;
+    patient.server.each(&["ALTER SYSTEM RESET fsync", "SELECT pg_reload_conf()"])?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let gone = patient.doctor(&[])?.succeeded()?;
+    ensure!(gone.stdout.contains("gone: fsync-off:fsync"), "{gone:?}");
+    let same = patient.doctor(&["--json"])?.json()?;
+    ensure!(same["report"]["since"]["new"] == serde_json::json!([]), "{same}");
+    ensure!(same["report"]["since"]["gone"] == serde_json::json!([]), "{same}");
+    Ok(())
+}

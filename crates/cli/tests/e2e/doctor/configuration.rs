@@ -58,3 +58,32 @@ fn the_whole_world_is_trusted() -> Result<()> {
     patient.hba(&["local all all trust", "host all all 10.0.0.0/8 trust"])?;
     patient.is_cured_of("hba-trust")
 }
+
+#[test]
+fn nobody_may_write_by_default() -> Result<()> {
+    set("default_transaction_read_only", "on")?.is_cured_of("read-only-default")
+}
+
+#[test]
+fn all_sessions_bypass_foreign_keys() -> Result<()> {
+    set("session_replication_role", "replica")?.is_cured_of("triggers-bypassed")
+}
+
+#[test]
+fn checkpoints_come_one_after_another() -> Result<()> {
+    let small = super::patient::server().wal_segment_size_mb(1).setting("min_wal_size", "2MB");
+    let patient = Patient::of(small.setting("max_wal_size", "4MB"))?;
+    patient.server.sql("CREATE TABLE filler (a int, b text)")?;
+    let complained = || -> Result<usize> {
+        Ok(patient.server.log()?.matches("checkpoints are occurring too frequently").count())
+    };
+    let began = std::time::Instant::now();
+    while complained()? < 3 {
+        anyhow::ensure!(began.elapsed().as_secs() < 60, "the server does not complain");
+        patient
+            .server
+            .sql("INSERT INTO filler SELECT g, repeat('x', 500) FROM generate_series(1, 5000) g")?;
+    }
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    patient.is_cured_of("checkpoints-frequent")
+}

@@ -152,11 +152,11 @@ fn the_client_insists_on_tls() -> Result<()> {
         // The tests' build of 18 has no TLS, so its remedy cannot be carried out.
         return patient.suffers_from("tls-off").map(drop);
     }
-    make_certificate(&patient)?;
+    make_certificate(&patient, 400)?;
     patient.is_cured_of("tls-off")
 }
 
-pub(super) fn make_certificate(patient: &Patient) -> Result<()> {
+pub(super) fn make_certificate(patient: &Patient, days: u32) -> Result<()> {
     let data = patient.server.pgdata();
     let (key, certificate) = (data.join("server.key"), data.join("server.crt"));
     let (key, certificate) = (key.display().to_string(), certificate.display().to_string());
@@ -169,7 +169,7 @@ pub(super) fn make_certificate(patient: &Patient) -> Result<()> {
             "rsa:2048",
             "-nodes",
             "-days",
-            "400",
+            &days.to_string(),
             "-subj",
             "/CN=localhost",
             "-keyout",

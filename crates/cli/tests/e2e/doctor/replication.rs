@@ -55,7 +55,10 @@ fn the_primary_has_removed_what_the_standby_needs() -> Result<()> {
 
 #[test]
 fn a_slot_has_lost_its_wal() -> Result<()> {
-    let builder = server().wal_segment_size_mb(1).setting("max_slot_wal_keep_size", "2MB");
+    let builder = server()
+        .wal_segment_size_mb(1)
+        .setting("max_slot_wal_keep_size", "2MB")
+        .setting("checkpoint_warning", "0");
     let patient = Patient::of(builder.setting("min_wal_size", "2MB").setting("max_wal_size", "4MB"))?;
     patient.server.sql("SELECT pg_create_physical_replication_slot('lagging', true)")?;
     for _ in 0..12 {
@@ -87,4 +90,50 @@ fn a_subscription_meets_a_row_that_is_there_already() -> Result<()> {
     patient.server.sql_in("To", "DELETE FROM t")?;
     patient.carry_out(&found, 0)?;
     patient.is_well()
+}
+
+#[test]
+fn replay_cancels_what_is_read() -> Result<()> {
+    let (primary, standby) = pair(None)?;
+    standby.server.append_settings(&[("max_standby_streaming_delay", "0")])?;
+    standby.server.reload()?;
+    primary.sql("CREATE TABLE \"Old rows\" AS SELECT generate_series(1, 1000) AS a")?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let mut reads =
+        standby.holds("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM \"Old rows\"")?;
+    primary.each(&["DELETE FROM \"Old rows\"", "VACUUM \"Old rows\""])?;
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    anyhow::ensure!(reads.batch_execute("SELECT count(*) FROM \"Old rows\"").is_err(), "it was cancelled");
+    drop(reads);
+    standby.is_cured_of("standby-conflicts")
+}
+
+#[test]
+fn the_standby_has_room_for_fewer_sessions_than_its_primary() -> Result<()> {
+    let (_primary, standby) = pair(None)?;
+    standby.is_well()?;
+    standby.server.stop(StopMode::Fast)?;
+    standby.server.append_settings(&[("max_connections", "20")])?;
+    anyhow::ensure!(standby.server.start().is_err(), "it starts with less");
+    standby.is_cured_of("standby-settings")
+}
+
+#[test]
+fn the_old_primary_came_back_and_takes_writes() -> Result<()> {
+    let (_primary, standby) = pair(None)?;
+    standby.is_well()?;
+    standby.server.sql("SELECT pg_promote()")?;
+    standby.server.wait_for_promotion()?;
+    standby.server.checkpoint()?;
+    standby.is_cured_of("twin-primary")
+}
+
+#[test]
+fn a_published_table_has_no_key() -> Result<()> {
+    let patient = Patient::of(server().setting("wal_level", "logical"))?;
+    patient
+        .server
+        .each(&["CREATE TABLE \"Events\" (a int)", "CREATE PUBLICATION all_of_it FOR ALL TABLES"])?;
+    anyhow::ensure!(patient.server.sql("DELETE FROM \"Events\" WHERE a = 1").is_err(), "it can be updated");
+    patient.is_cured_of("replica-identity-missing")
 }

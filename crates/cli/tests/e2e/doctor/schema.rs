@@ -131,3 +131,71 @@ fn transactions_grow_old_because_a_prepared_one_was_left() -> Result<()> {
     ensure!(age.is_some_and(|one| one["cause"].to_string().contains("prepared-old:forgotten")), "{found:#?}");
     patient.is_cured_of("prepared-old")
 }
+
+#[test]
+fn a_column_is_narrower_than_the_key_that_it_refers_to() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql(
+        "CREATE TABLE \"Users\" (id bigint PRIMARY KEY); CREATE TABLE orders (id bigint PRIMARY KEY, \"User\" int REFERENCES \"Users\")",
+    )?;
+    patient.is_cured_of("foreign-key-narrower")
+}
+
+#[test]
+fn a_table_is_mostly_empty() -> Result<()> {
+    let patient = Patient::of(server().setting("autovacuum_naptime", "1d"))?;
+    patient.limit("table-bloat = [1000000, 1000000000000]")?;
+    // Each in a session of its own: what one counts reaches the statistics when it ends.
+    for statement in [
+        "CREATE TABLE \"Log\" AS SELECT g AS id, md5(g::text) AS line FROM generate_series(1, 50000) g",
+        // The last rows stay, so that vacuum cannot cut the file.
+        "DELETE FROM \"Log\" WHERE id < 40000",
+        "VACUUM (ANALYZE) \"Log\"",
+    ] {
+        patient.server.sql(statement)?;
+    }
+    patient.is_cured_of("table-bloat")
+}
+
+#[test]
+fn a_materialized_view_was_never_filled() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql("CREATE MATERIALIZED VIEW \"Totals\" AS SELECT 1 AS a WITH NO DATA")?;
+    ensure!(patient.server.sql("SELECT * FROM \"Totals\"").is_err());
+    patient.is_cured_of("matview-unpopulated")
+}
+
+#[test]
+fn dropping_a_database_was_interrupted() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.each(&[
+        "CREATE DATABASE \"Half\"",
+        "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'Half'",
+    ])?;
+    patient.is_cured_of("database-invalid")
+}
+
+#[test]
+fn autovacuum_yields_again_and_again() -> Result<()> {
+    let often = server().setting("autovacuum_naptime", "1s").setting("deadlock_timeout", "100ms");
+    let slow =
+        often.setting("autovacuum_vacuum_cost_delay", "100ms").setting("autovacuum_vacuum_cost_limit", "1");
+    let patient = Patient::of(slow)?;
+    patient.server.each(&[
+        "CREATE TABLE busy AS SELECT g AS a FROM generate_series(1, 50000) g",
+        "ANALYZE busy",
+        "DELETE FROM busy WHERE a % 2 = 0",
+    ])?;
+    let works = "SELECT count(*) FROM pg_stat_progress_vacuum";
+    for _ in 0..3 {
+        let began = std::time::Instant::now();
+        while patient.server.value(works)? == "0" {
+            ensure!(began.elapsed().as_secs() < 30, "autovacuum does not come");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        patient.server.each(&["BEGIN", "LOCK TABLE busy", "COMMIT"])?;
+    }
+    let found = patient.suffers_from("autovacuum-cancelled")?;
+    ensure!(found["subject"] == "public.busy", "{found}");
+    patient.carry_out(&found, 0)
+}

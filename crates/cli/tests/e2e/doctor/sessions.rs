@@ -57,3 +57,62 @@ fn commits_wait_for_a_standby_that_is_not_there() -> Result<()> {
     let _waits = patient.says("CREATE TABLE t (a int)")?;
     patient.is_cured_of("sync-standby-missing")
 }
+
+/// Two sessions that update two rows in opposite order, as often as this.
+fn deadlock(patient: &Patient, times: usize) -> Result<()> {
+    patient
+        .server
+        .sql("CREATE TABLE \"Accounts\" AS SELECT g AS id, 0 AS balance FROM generate_series(1, 2) g")?;
+    for _ in 0..times {
+        let update = |id: u8| format!("UPDATE \"Accounts\" SET balance = balance + 4711 WHERE id = {id}");
+        let (mut one, mut other) = (patient.holds("BEGIN")?, patient.holds("BEGIN")?);
+        one.batch_execute(&update(1))?;
+        other.batch_execute(&update(2))?;
+        let waits = std::thread::spawn({
+            let next = update(2);
+            move || one.batch_execute(&next)
+        });
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let ended = other.batch_execute(&update(1));
+        let waited = waits.join().expect("no panic");
+        ensure!(ended.is_err() != waited.is_err(), "one of them is ended");
+    }
+    Ok(())
+}
+
+#[test]
+fn transactions_deadlock() -> Result<()> {
+    let patient = Patient::of(server().setting("deadlock_timeout", "100ms"))?;
+    deadlock(&patient, 3)?;
+    let found = patient.suffers_from("deadlocks")?;
+    ensure!(found["seen"].to_string().contains("3 deadlocks"), "{found}");
+    // The log quotes both statements under DETAIL.
+    ensure!(!found.to_string().contains("4711"), "a statement is shown: {found}");
+    Ok(())
+}
+
+#[test]
+fn one_session_holds_thousands_of_locks() -> Result<()> {
+    let patient = Patient::new()?;
+    let _hoards = patient.holds("SELECT count(pg_advisory_lock(g)) FROM generate_series(1, 6000) g")?;
+    patient.is_cured_of("lock-table-full")
+}
+
+#[test]
+fn the_system_refuses_memory() -> Result<()> {
+    let patient = Patient::of(
+        server().setting("shared_buffers", "16MB").setting("max_parallel_workers_per_gather", "0"),
+    )?;
+    let pid = patient.server.pid().expect("it runs").as_raw_nonzero().to_string();
+    // Who may lower it is its owner.
+    let mut limit = std::process::Command::new("prlimit");
+    limit.args(["--pid", &pid, "--as=400000000:"]);
+    patient.server.account().apply(&mut limit);
+    ensure!(limit.status()?.success(), "prlimit fails");
+    let hungry = "SELECT length(repeat('x', 900000000))";
+    ensure!(patient.server.sql(hungry).is_err(), "the memory is there");
+    let found = patient.suffers_from("out-of-memory")?;
+    ensure!(found["evidence"].to_string().contains("ulimit -v"), "{found}");
+    patient.carry_out(&found, 0)?;
+    patient.server.sql(hungry)
+}

@@ -81,7 +81,7 @@ fn everybody_may_read_the_key() -> Result<()> {
         // The tests' build of 18 has no TLS.
         return Ok(());
     }
-    make_certificate(&patient)?;
+    make_certificate(&patient, 400)?;
     patient.server.append_settings(&[("ssl", "on")])?;
     patient.server.stop(StopMode::Fast)?;
     fs::set_permissions(patient.server.pgdata().join("server.key"), fs::Permissions::from_mode(0o644))?;
@@ -123,4 +123,62 @@ fn a_backend_was_killed() -> Result<()> {
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
     std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
     patient.suffers_from("backend-killed").map(drop)
+}
+
+#[test]
+fn the_certificate_ends_in_days() -> Result<()> {
+    let patient = Patient::new()?;
+    if patient.version() == MajorVersion::V18 {
+        // The tests' build of 18 has no TLS.
+        return Ok(());
+    }
+    make_certificate(&patient, 5)?;
+    patient.server.append_settings(&[("ssl", "on")])?;
+    patient.server.restart()?;
+    let found = patient.suffers_from("tls-certificate")?;
+    ensure!(found["severity"] == "critical" && found["seen"].to_string().contains("ends in "), "{found}");
+    make_certificate(&patient, 400)?;
+    patient.carry_out(&found, 0)?;
+    patient.is_well()
+}
+
+#[test]
+fn a_library_of_an_extension_is_missing() -> Result<()> {
+    let patient = stopped()?;
+    patient.server.append_settings(&[("shared_preload_libraries", "pg_wonder")])?;
+    ensure!(patient.server.start().is_err(), "it starts without");
+    patient.is_cured_of("library-missing")
+}
+
+#[test]
+fn huge_pages_are_demanded_and_not_there() -> Result<()> {
+    let patient = stopped()?;
+    patient.server.append_settings(&[("huge_pages", "on"), ("shared_buffers", "64MB")])?;
+    if patient.server.start().is_ok() {
+        // This host has some.
+        return Ok(());
+    }
+    patient.is_cured_of("huge-pages-missing")
+}
+
+#[test]
+fn the_archive_ends_before_the_target_of_recovery() -> Result<()> {
+    let patient = stopped()?;
+    let targets = [("restore_command", "false"), ("recovery_target_time", "2035-01-01 00:00:00+00")];
+    patient.server.append_settings(&targets)?;
+    fs::write(patient.server.pgdata().join("recovery.signal"), "")?;
+    ensure!(patient.server.start().is_err(), "it comes up with less");
+    let found = patient.suffers_from("recovery-target-missed")?;
+    patient.carry_out(&found, 1)?;
+    patient.is_well()
+}
+
+#[test]
+fn nobody_reaped_the_postmaster_that_was_killed() -> Result<()> {
+    let patient = Patient::new()?;
+    // It is this process's child, and stays a zombie until it is asked for.
+    let pid = fs::read_to_string(patient.server.pgdata().join("postmaster.pid"))?;
+    let pid = pid.lines().next().unwrap_or_default();
+    super::patient::run("kill", &["-9", pid])?;
+    patient.is_cured_of("postmaster-zombie")
 }

@@ -90,3 +90,58 @@ fn the_archive_command_fails() -> Result<()> {
     let _ = patient.carry_out(&found, 0);
     patient.is_well()
 }
+
+#[test]
+fn sorts_fail_at_the_limit_of_temporary_files() -> Result<()> {
+    let patient = Patient::of(server().setting("work_mem", "64kB").setting("temp_file_limit", "1MB"))?;
+    let sorts = "SELECT count(*) FROM (SELECT g FROM generate_series(1, 200000) g ORDER BY md5(g::text)) q";
+    ensure!(patient.server.sql(sorts).is_err(), "the limit counts");
+    // What was logged in the second of the remedy's reload might be of before or after it.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    patient.is_cured_of("temp-file-limit")
+}
+
+#[test]
+fn sorts_write_more_to_disk_than_is_good() -> Result<()> {
+    let patient = Patient::of(server().setting("work_mem", "64kB"))?;
+    patient.limit("temporary-files = [10000000, 1000000000000]")?;
+    let sorts = "SELECT count(*) FROM (SELECT g FROM generate_series(1, 400000) g ORDER BY md5(g::text)) q";
+    patient.server.sql(sorts)?;
+    let found = patient.suffers_from("temporary-files")?;
+    patient.carry_out(&found, 0)?;
+    ensure!(patient.server.value("SHOW log_temp_files")? == "10MB");
+    Ok(())
+}
+
+#[test]
+fn the_archive_command_hangs() -> Result<()> {
+    let patient =
+        Patient::of(server().setting("archive_mode", "on").setting("archive_command", "sleep 1000"))?;
+    patient.server.sql("CREATE TABLE t (a int)")?;
+    for _ in 0..11 {
+        patient.server.sql("INSERT INTO t VALUES (1)")?;
+        patient.server.switch_wal()?;
+    }
+    let found = patient.suffers_from("archiver-behind")?;
+    ensure!(found["remedies"][0]["command"].to_string().contains("pkill -TERM -P"), "{found}");
+    // Whatever it waited for is there again, but the one that hangs does not know.
+    patient.server.each(&["ALTER SYSTEM SET archive_command = 'test -n %p'", "SELECT pg_reload_conf()"])?;
+    patient.carry_out(&found, 0)?;
+    patient.is_well()
+}
+
+#[test]
+fn archiving_is_on_and_no_command_is_set() -> Result<()> {
+    let patient = Patient::of(server().setting("archive_mode", "on"))?;
+    let found = patient.suffers_from("archive-command-empty")?;
+    patient.carry_out(&found, 1)?;
+    patient.server.restart()?;
+    patient.is_well()
+}
+
+#[test]
+fn wal_may_grow_beyond_its_disk() -> Result<()> {
+    let (patient, _disk) = on_small_disk(160)?;
+    patient.server.each(&["ALTER SYSTEM SET max_wal_size = '10GB'", "SELECT pg_reload_conf()"])?;
+    patient.is_cured_of("wal-bound-too-large")
+}

@@ -49,6 +49,7 @@ fn entry(fields: &[String], offset: u64) -> Option<LogEntry> {
         message: field(13)?,
         detail: field(14),
         hint: field(15),
+        context: field(18),
         offset,
     })
 }

@@ -14,6 +14,7 @@ struct Line {
     message: Option<String>,
     detail: Option<String>,
     hint: Option<String>,
+    context: Option<String>,
 }
 
 pub(super) fn read(text: &str) -> Vec<LogEntry> {
@@ -32,6 +33,7 @@ pub(super) fn read(text: &str) -> Vec<LogEntry> {
                 message: line.message.unwrap_or_default(),
                 detail: line.detail,
                 hint: line.hint,
+                context: line.context,
                 offset,
             });
         }

@@ -50,6 +50,8 @@ pub struct LogEntry {
     pub detail: Option<String>,
     /// `HINT`
     pub hint: Option<String>,
+    /// `CONTEXT`, of the server's own work only: that of a session quotes statements.
+    pub context: Option<String>,
     /// Byte in the file where it begins.
     pub offset: u64,
 }
@@ -97,11 +99,30 @@ pub(super) fn observe(place: &Place, own: Option<&Path>, at: Timestamp) -> Resul
 /// The messages of a text in one of the formats.
 #[must_use]
 pub fn read(text: &str, format: Format, prefix: &str) -> Vec<LogEntry> {
-    match format {
+    let mut entries = match format {
         Format::Stderr => stderr::read(text, prefix),
         Format::Csv => csv::read(text),
         Format::Json => json::read(text),
+    };
+    entries.iter_mut().for_each(forget_statements);
+    entries
+}
+
+/// A deadlock's detail ends with the statements of both sides (`DeadLockReport` in `src/backend/storage/lmgr/deadlock.c`), and a session's
+/// context quotes what it runs.
+fn forget_statements(entry: &mut LogEntry) {
+    if let Some(detail) = entry.detail.as_mut().filter(|_| entry.message.contains("deadlock")) {
+        let is_statement = |line: &str| {
+            let rest = line
+                .strip_prefix("Process ")
+                .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+            rest.is_some_and(|rest| rest.starts_with(": "))
+        };
+        let kept: Vec<&str> = detail.lines().take_while(|line| !is_statement(line)).collect();
+        *detail = kept.join("\n");
     }
+    let own = |line: &&str| line.starts_with("automatic ");
+    entry.context = entry.context.take().and_then(|context| context.lines().find(own).map(str::to_owned));
 }
 
 /// Connections, checkpoints and slow statements fill logs and explain nothing.

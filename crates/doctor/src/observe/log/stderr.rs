@@ -17,6 +17,7 @@ enum Part {
     Message,
     Detail,
     Hint,
+    Context,
     Nothing,
 }
 
@@ -49,6 +50,7 @@ pub(super) fn read(text: &str, prefix: &str) -> Vec<LogEntry> {
             part = match word {
                 "DETAIL" => Part::Detail,
                 "HINT" => Part::Hint,
+                "CONTEXT" => Part::Context,
                 _ => Part::Nothing,
             };
             if let Some(entry) = entries.last_mut() {
@@ -64,6 +66,7 @@ fn extend(entry: &mut LogEntry, part: Part, between: &str, more: &str) {
         Part::Message => &mut entry.message,
         Part::Detail => entry.detail.get_or_insert_default(),
         Part::Hint => entry.hint.get_or_insert_default(),
+        Part::Context => entry.context.get_or_insert_default(),
         Part::Nothing => return,
     };
     text.push_str(between);
