@@ -7,7 +7,6 @@
 //! wrong, a wrong flag and a panic included, must never look like the end of the archive.
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +71,6 @@ impl Rules {
             (Self::Ordinary, Exit::Usage) => 2,
             (Self::Ordinary, Exit::Failed) => 3,
         }
-    }
-
-    /// The same for the operating system.
-    pub(crate) fn exit_code(self, exit: Exit) -> ExitCode {
-        ExitCode::from(self.code(exit))
     }
 }
 

@@ -38,7 +38,7 @@ fn page(check: &Check) -> String {
     text += "\n## How it is tested\n\n";
     text += match tests {
         [] => "By no fault injected into a real server yet.\n",
-        _ => "On real servers, by a fault that doctor is not told of (`crates/cli/tests/e2e/doctor`):\n\n",
+        _ => "On real servers, by a fault that doctor is not told of (`crates/cli/tests/e2e`):\n\n",
     };
     for test in tests {
         text += &format!("- {}\n", test.replace('_', " "));
@@ -64,10 +64,11 @@ mod tests {
 
     /// Names of the tests whose text has the code in quotes, by code.
     fn tests() -> Vec<(&'static str, Vec<String>)> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/tests/e2e/doctor");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/tests/e2e");
         let mut found: Vec<(String, String)> = Vec::new();
-        for entry in fs::read_dir(folder).unwrap() {
-            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let files = fs::read_dir(folder.join("doctor")).unwrap().map(|entry| entry.unwrap().path());
+        for file in files.chain([folder.join("cluster/mod.rs")]) {
+            let text = fs::read_to_string(file).unwrap();
             for part in text.split("#[test]\nfn ").skip(1) {
                 let end = part.find("\n}\n").unwrap_or(part.len());
                 found.push((part.split('(').next().unwrap().to_owned(), part[..end].to_owned()));
@@ -75,8 +76,10 @@ mod tests {
         }
         found.sort();
         let of = |check: &Check| {
-            let quoted = format!("\"{}\"", check.code);
-            found.iter().filter(|(_, body)| body.contains(&quoted)).map(|(name, _)| name.clone()).collect()
+            // Alone, or with a subject.
+            let names = ["\"", ":"].map(|end| format!("\"{}{end}", check.code));
+            let is_named = |body: &String| names.iter().any(|name| body.contains(name));
+            found.iter().filter(|(_, body)| is_named(body)).map(|(name, _)| name.clone()).collect()
         };
         checks().map(|check| (check.code, of(check))).collect()
     }

@@ -126,6 +126,12 @@ impl PowerCutFs {
         &self.path
     }
 
+    /// Answers nothing until the value is dropped, as a disk that hangs.
+    #[must_use]
+    pub fn hang(&self) -> impl Sized + use<'_> {
+        state(&self.shared)
+    }
+
     /// Cuts the power now.
     pub fn cut(&self, survivors: Survivors) {
         state(&self.shared).cut(survivors);

@@ -47,6 +47,9 @@ pub(crate) struct GlobalArgs {
     /// End when this process, which started this one, does; the agent says so of what it starts
     #[arg(long, global = true, hide = true, value_name = "PID")]
     pub(crate) child_of: Option<i32>,
+    /// Write the exit code to this open file when everything else is written
+    #[arg(long, global = true, hide = true, value_name = "FD")]
+    pub(crate) tell: Option<i32>,
 }
 
 /// Which repository, for the commands that use one.

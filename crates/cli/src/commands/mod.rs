@@ -42,6 +42,11 @@ use crate::exit::Exit;
 
 pub(crate) use sandbox::repository_of as repository_of_sandbox;
 
+/// Whether its threads may hang in the kernel, and it is to answer all the same.
+pub(crate) fn may_hang(command: &LowCommand) -> bool {
+    matches!(command, LowCommand::Doctor(_))
+}
+
 /// The command's name, as JSON documents carry it.
 pub(crate) fn name(command: &LowCommand) -> &'static str {
     use crate::args::low::ArchiveCommand as Archive;

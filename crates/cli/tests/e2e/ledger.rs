@@ -27,7 +27,7 @@ fn verdict<'a>(report: &'a Value, objective: &str) -> Result<&'a str> {
 }
 
 /// The objects of the ledger, oldest first.
-fn ledger(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn ledger(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_owned()];
     while let Some(directory) = open.pop() {

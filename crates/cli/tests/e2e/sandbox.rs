@@ -65,6 +65,22 @@ impl Lab {
         Ok(found)
     }
 
+    fn process_of(&self, name: &str) -> Result<i64> {
+        let place = self.place.display().to_string();
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let is_it = match name {
+                "postgres" => line.contains("bin/postgres -D"),
+                verb => line.contains(&format!("sandbox {verb}")),
+            };
+            if line.contains(&place) && is_it {
+                return Ok(entry.file_name().to_string_lossy().parse()?);
+            }
+        }
+        anyhow::bail!("no process {name}")
+    }
+
     fn nothing_is_left(&self) -> Result<()> {
         wait::until_true("all processes of the sandbox to end", || Ok(self.processes()?.is_empty()))?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
@@ -190,7 +206,7 @@ fn a_killed_keeper_leaves_no_process_and_no_mount_and_can_be_dropped() -> Result
         std::thread::sleep(Duration::from_millis(300));
         let pid = match victim {
             "keep" => report["keeper"].as_i64().context("keeper")?,
-            name => process_of(&lab, name)?,
+            name => lab.process_of(name)?,
         };
         kill_process(Pid::from_raw(i32::try_from(pid)?).context("a process")?, Signal::KILL)?;
         load.wait()?;
@@ -200,22 +216,6 @@ fn a_killed_keeper_leaves_no_process_and_no_mount_and_can_be_dropped() -> Result
         lab.sandbox(&["drop", "c"])?.succeeded()?;
     }
     Ok(())
-}
-
-fn process_of(lab: &Lab, name: &str) -> Result<i64> {
-    let place = lab.place.display().to_string();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let is_it = match name {
-            "postgres" => line.contains("bin/postgres -D"),
-            verb => line.contains(&format!("sandbox {verb}")),
-        };
-        if line.contains(&place) && is_it {
-            return Ok(entry.file_name().to_string_lossy().parse()?);
-        }
-    }
-    anyhow::bail!("no process {name}")
 }
 
 #[test]

@@ -102,3 +102,34 @@ fn a_switchover_moves_the_primary_and_the_store_may_be_away_for_a_while() -> Res
     nothing_lost(&cluster, writer)?;
     Ok(())
 }
+
+#[test]
+fn doctor_tells_who_is_silent_and_that_nobody_would_take_over() -> Result<()> {
+    let mut cluster = Cluster::start()?;
+    let codes = |cluster: &Cluster| -> Result<Vec<String>> {
+        let said: serde_json::Value = serde_json::from_str(&cluster.pgproof(&["doctor", "--json"])?)?;
+        let all = said["report"]["findings"].as_array().context("findings")?.clone();
+        let all = all.iter().filter(|one| one["code"].to_string().contains("cluster"));
+        Ok(all.map(|one| format!("{}:{}", one["code"], one["subject"]).replace('"', "")).collect())
+    };
+    ensure!(codes(&cluster)?.is_empty(), "{:?}", codes(&cluster)?);
+    cluster.pgproof(&["cluster", "pause"])?;
+    ensure!(codes(&cluster)? == ["cluster-paused:"], "{:?}", codes(&cluster)?);
+    cluster.pgproof(&["cluster", "resume"])?;
+    let leader = cluster.leader()?;
+    let other =
+        cluster.names().into_iter().find(|name| *name != leader && name != "n1").context("a standby")?;
+    cluster.kill_agent(&other)?;
+    wait::until_true("doctor to name the silent member", || {
+        Ok(codes(&cluster)?.iter().any(|code| *code == format!("cluster-member-silent:{other}")))
+    })?;
+    cluster.start_agent(&other)?;
+    cluster.wait_for_all()?;
+    // Without a majority of the store, and without its leader, there is no primary.
+    for name in cluster.names() {
+        cluster.kill_host(&name)?;
+    }
+    let found = codes(&cluster)?;
+    ensure!(found.iter().any(|code| code.starts_with("cluster-without-primary")), "{found:?}");
+    Ok(())
+}

@@ -65,3 +65,18 @@ fn the_store_of_the_cluster_is_away() -> Result<()> {
     fs::write(patient.config(), cluster)?;
     patient.suffers_from("cluster-store-down").map(drop)
 }
+
+#[test]
+fn an_entry_of_the_ledger_was_changed() -> Result<()> {
+    let scene = Scene::initialised_from(server())?;
+    for _ in 0..2 {
+        scene.pgproof(&["backup"])?.succeeded()?;
+    }
+    // Older ones are copied into newer ones; the last is read by every look.
+    let entry = crate::ledger::ledger(&scene.repository())?.pop().expect("an entry");
+    let mut bytes = fs::read(&entry)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&entry, bytes)?;
+    Patient::from_server(scene.server)?.suffers_from("ledger-flawed").map(drop)
+}

@@ -137,3 +137,17 @@ fn a_published_table_has_no_key() -> Result<()> {
     anyhow::ensure!(patient.server.sql("DELETE FROM \"Events\" WHERE a = 1").is_err(), "it can be updated");
     patient.is_cured_of("replica-identity-missing")
 }
+
+#[test]
+fn a_standby_receives_and_does_not_replay() -> Result<()> {
+    let (primary, standby) = pair(None)?;
+    standby.is_well()?;
+    standby.server.sql("SELECT pg_wal_replay_pause()")?;
+    let primary = Patient::from_server(primary)?;
+    primary.limit("standby-lag = [1000000, 1000000000000]")?;
+    primary.server.sql("CREATE TABLE t AS SELECT g, repeat('x', 500) FROM generate_series(1, 10000) g")?;
+    let found = primary.suffers_from("standby-lag")?;
+    anyhow::ensure!(found["seen"].to_string().contains("not flushed"), "{found}");
+    standby.is_cured_of("replay-paused")?;
+    primary.is_well()
+}

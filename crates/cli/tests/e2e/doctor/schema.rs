@@ -91,6 +91,8 @@ fn a_page_is_damaged() -> Result<()> {
     ensure!(patient.server.sql("SELECT count(*) FROM t").is_err(), "the page is read");
     let found = patient.suffers_from("data-damaged")?;
     ensure!(found["seen"].to_string().contains("invalid page in block 0"), "{found}");
+    let counted = patient.findings()?.into_iter().find(|one| one["code"] == "checksum-failures");
+    ensure!(counted.is_some_and(|one| one["cause"] == "data-damaged"), "the counter is no cause of its own");
     Ok(())
 }
 
@@ -198,4 +200,55 @@ fn autovacuum_yields_again_and_again() -> Result<()> {
     let found = patient.suffers_from("autovacuum-cancelled")?;
     ensure!(found["subject"] == "public.busy", "{found}");
     patient.carry_out(&found, 0)
+}
+
+#[test]
+fn multixacts_fill_their_space() -> Result<()> {
+    let patient = Patient::new()?;
+    // The first page of members is there from the beginning on.
+    patient.limit("multixact-members = [0.00001, 99]")?;
+    let found = patient.suffers_from("multixact-members")?;
+    patient.carry_out(&found, 0)
+}
+
+#[test]
+fn multixacts_grow_old() -> Result<()> {
+    let patient = Patient::new()?;
+    if !patient.server.bin().join("pg_resetwal").exists() {
+        // The tests' build of 14 is a bare server.
+        return Ok(());
+    }
+    patient.server.stop(StopMode::Fast)?;
+    // Two thirds of the way, with the offsets that belong there: 65536 multixacts a file.
+    let next = 1_400_000_000_u32;
+    let offsets = patient.server.pgdata().join(format!("pg_multixact/offsets/{:04X}", next / 65_536));
+    std::fs::write(&offsets, vec![0; 262_144])?;
+    patient.server.account().own(&offsets)?;
+    let mut reset = std::process::Command::new(patient.server.bin().join("pg_resetwal"));
+    reset.arg("-m").arg(format!("{next},1")).arg(patient.server.pgdata());
+    patient.server.account().apply(&mut reset);
+    let output = reset.output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    patient.server.start()?;
+    patient.suffers_from("mxid-age").map(drop)
+}
+
+#[test]
+fn what_is_worth_knowing_is_said_and_no_alarm() -> Result<()> {
+    let patient = Patient::of(server().checksums(false))?;
+    patient.server.each(&[
+        "SET password_encryption = 'md5'",
+        "CREATE ROLE old LOGIN PASSWORD 'secret'",
+        "CREATE TABLE t (a int)",
+        "ALTER TABLE t ADD CONSTRAINT later CHECK (a > 0) NOT VALID",
+        "CREATE SCHEMA playground",
+        "GRANT CREATE ON SCHEMA playground TO PUBLIC",
+    ])?;
+    let ran = patient.doctor(&["--json"])?.succeeded()?.json()?;
+    let all = ran["report"]["findings"].as_array().expect("findings").clone();
+    for code in ["password-md5", "constraint-unchecked", "public-create", "checksums-off"] {
+        let found = all.iter().find(|one| one["code"] == code);
+        ensure!(found.is_some_and(|one| one["severity"] == "info"), "{code}: {all:#?}");
+    }
+    Ok(())
 }

@@ -116,3 +116,24 @@ fn the_system_refuses_memory() -> Result<()> {
     patient.carry_out(&found, 0)?;
     patient.server.sql(hungry)
 }
+
+#[test]
+fn a_report_runs_for_hours() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.limit("long-transaction = [2, 36000]")?;
+    let _report = patient.says("SELECT pg_sleep(300)")?;
+    patient.is_cured_of("long-transaction")
+}
+
+#[test]
+fn a_snapshot_holds_back_vacuum() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.limit("xmin-holder = [1000, 1000000000]")?;
+    patient.server.sql("CREATE PROCEDURE burn() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..1500 LOOP PERFORM txid_current(); COMMIT; END LOOP; END $$")?;
+    let _reads = patient.says(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*), pg_sleep(300) FROM pg_class GROUP BY oid",
+    )?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    patient.server.sql("CALL burn()")?;
+    patient.is_cured_of("xmin-holder")
+}

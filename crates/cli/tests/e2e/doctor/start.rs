@@ -182,3 +182,31 @@ fn nobody_reaped_the_postmaster_that_was_killed() -> Result<()> {
     super::patient::run("kill", &["-9", pid])?;
     patient.is_cured_of("postmaster-zombie")
 }
+
+#[test]
+fn the_data_are_of_another_version() -> Result<()> {
+    let patient = stopped()?;
+    let path = patient.server.pgdata().join("PG_VERSION");
+    let right = fs::read_to_string(&path)?;
+    fs::write(&path, "12\n")?;
+    ensure!(patient.server.start().is_err(), "it starts");
+    patient.suffers_from("version-mismatch")?;
+    fs::write(&path, right)?;
+    patient.server.start()?;
+    patient.is_well()
+}
+
+#[test]
+fn killed_servers_have_left_no_identifier_of_shared_memory() -> Result<()> {
+    let patient = stopped()?;
+    let account = patient.server.account().name.clone();
+    // A world of its own, in which one identifier is all there are, and it is taken.
+    let start = format!(
+        "echo 1 > /proc/sys/kernel/shmmni && ipcmk -M 100 && exec runuser -u {account} -- {} -D {} >> {} 2>&1",
+        patient.server.bin().join("postgres").display(),
+        patient.server.pgdata().display(),
+        patient.server.log_path().display()
+    );
+    ensure!(super::patient::run("unshare", &["--ipc", "sh", "-c", &start]).is_err(), "it starts");
+    patient.is_cured_of("shared-memory-ids")
+}

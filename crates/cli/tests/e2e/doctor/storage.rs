@@ -145,3 +145,17 @@ fn wal_may_grow_beyond_its_disk() -> Result<()> {
     patient.server.each(&["ALTER SYSTEM SET max_wal_size = '10GB'", "SELECT pg_reload_conf()"])?;
     patient.is_cured_of("wal-bound-too-large")
 }
+
+#[test]
+fn no_inodes_are_left() -> Result<()> {
+    let (patient, disk) = on_small_disk(160)?;
+    run("mount", &["-o", "remount,nr_inodes=200", &disk.path().display().to_string()])?;
+    let folder = disk.path().join("mail");
+    fs::create_dir(&folder)?;
+    let made = (0..400).take_while(|n| fs::write(folder.join(n.to_string()), "").is_ok()).count();
+    ensure!(made < 400, "the inodes do not end");
+    let found = patient.suffers_from("inodes")?;
+    patient.carry_out(&found, 0)?;
+    fs::remove_dir_all(&folder)?;
+    patient.is_well()
+}
