@@ -11,7 +11,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Messages whose quoted parts are names of the server's own objects, not values of anybody's rows.
-const NAMES_STAY: [&str; 15] = [
+const NAMES_STAY: [&str; 16] = [
+    "index \"",
     "lock file",
     "could not",
     "role ",

@@ -25,7 +25,9 @@ fn judge(case: &Case<'_>) -> Vec<Found> {
 const PLENTY: u64 = 20 << 30;
 
 fn one(case: &Case<'_>, disk: &Disk) -> Option<Found> {
-    let logged = case.logged(&["No space left on device"]).filter(|_| disk.available < 64 << 20);
+    // With room again it is history: of four segments, or of half of a small volume.
+    let room = (64 << 20).min(disk.total / 2);
+    let logged = case.logged(&["No space left on device"]).filter(|_| disk.available < room);
     let level = case.level(&CHECK, disk.used_percent()).filter(|_| disk.available < PLENTY);
     let severity = level.max(logged.map(|_| Severity::Critical))?;
     let mount = disk.mount.clone().unwrap_or_else(|| disk.path.clone());

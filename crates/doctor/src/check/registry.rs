@@ -7,7 +7,7 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
     ALL.iter()
 }
 
-static ALL: [Check; 104] = [
+static ALL: [Check; 110] = [
     super::settings_broken::CHECK,
     super::library_missing::CHECK,
     super::directory_mode::CHECK,
@@ -38,6 +38,7 @@ static ALL: [Check; 104] = [
     super::temporary_files::CHECK,
     super::backend_killed::CHECK,
     super::out_of_memory::CHECK,
+    super::descriptors_out::CHECK,
     super::server_starting::CHECK,
     super::server_hung::CHECK,
     super::port_wrong::CHECK,
@@ -69,6 +70,7 @@ static ALL: [Check; 104] = [
     super::deadlocks::CHECK,
     super::long_transaction::CHECK,
     super::connections_near::CHECK,
+    super::connection_churn::CHECK,
     super::slot_lost::CHECK,
     super::twin_primary::CHECK,
     super::replay_paused::CHECK,
@@ -99,6 +101,9 @@ static ALL: [Check; 104] = [
     super::restart_pending::CHECK,
     super::read_only_default::CHECK,
     super::checkpoints_frequent::CHECK,
+    super::restart_after_upgrade::CHECK,
+    super::timeouts_missing::CHECK,
+    super::memory_unused::CHECK,
     super::hba_trust::CHECK,
     super::password_md5::CHECK,
     super::index_invalid::CHECK,
@@ -109,6 +114,7 @@ static ALL: [Check; 104] = [
     super::foreign_key_narrower::CHECK,
     super::triggers_disabled::CHECK,
     super::public_create::CHECK,
+    super::primary_key_missing::CHECK,
     super::agent_down::CHECK,
     super::ledger_flawed::CHECK,
     super::objective_broken::CHECK,

@@ -249,6 +249,8 @@ rows! {
         temp_bytes: Option<i64>,
         /// Seconds since that.
         statistics_s: Option<f64>,
+        /// Sessions since then.
+        sessions: Option<i64>,
         /// Pages whose checksum failed.
         checksum_failures: Option<i64>,
         /// Collation version recorded.
@@ -528,7 +530,7 @@ fn databases(version: u32) -> String {
     format!(
         "SELECT d.datname AS name, d.datallowconn AS connectable, d.datconnlimit AS connection_limit, s.numbackends AS connections, \
          age(d.datfrozenxid) AS xid_age, mxid_age(d.datminmxid) AS mxid_age, s.deadlocks, \
-         s.temp_bytes, extract(epoch FROM now() - s.stats_reset)::float8 AS statistics_s, s.checksum_failures, {collation} \
+         s.temp_bytes, extract(epoch FROM now() - s.stats_reset)::float8 AS statistics_s, s.sessions, s.checksum_failures, {collation} \
          FROM pg_database d LEFT JOIN pg_stat_database s ON s.datid = d.oid ORDER BY age(d.datfrozenxid) DESC, d.datname LIMIT 500"
     )
 }

@@ -65,6 +65,8 @@ pub struct Place {
     pub address_space: Option<u64>,
     /// To how much its owner may raise that (`unlimited`, or bytes).
     pub address_space_max: Option<String>,
+    /// How many files each of its processes may open, soft and hard.
+    pub open_files: Option<(String, String)>,
     /// What kept its files from being read as usual.
     pub trouble: Option<String>,
 }
@@ -79,7 +81,7 @@ impl Place {
             State::Running { pid, ready } => (Some(pid), ready),
             State::Stopped { .. } => (None, false),
         };
-        let limits = postmaster.and_then(address_space);
+        let limits = postmaster.and_then(|pid| limit_of(pid, "Max address space"));
         Self {
             owner: Account::of(instance.owner),
             gid: instance.owner.gid,
@@ -99,6 +101,7 @@ impl Place {
             standby: false,
             address_space: limits.as_ref().and_then(|(soft, _)| soft.parse().ok()),
             address_space_max: limits.map(|(_, hard)| hard),
+            open_files: postmaster.and_then(|pid| limit_of(pid, "Max open files")),
             trouble: None,
         }
         .identified()
@@ -140,16 +143,17 @@ impl Place {
             standby: false,
             address_space: None,
             address_space_max: None,
+            open_files: None,
             trouble: Some(said(error)),
         }
         .identified())
     }
 }
 
-/// `ulimit -v` of a process, soft and hard.
-fn address_space(pid: u32) -> Option<(String, String)> {
+/// A limit of a process, soft and hard (`/proc/PID/limits`).
+fn limit_of(pid: u32, name: &str) -> Option<(String, String)> {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let mut words = line.split_whitespace().map(str::to_owned);
     Some((words.next()?, words.next()?))
 }

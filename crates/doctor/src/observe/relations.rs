@@ -159,6 +159,8 @@ pub struct DatabaseSeen {
     pub bloat: Looked<Vec<BloatRow>>,
     /// Materialized views that hold nothing.
     pub empty_views: Looked<Vec<NameRow>>,
+    /// Tables without a primary key.
+    pub without_key: Looked<Vec<NameRow>>,
     /// Schemas in which everybody may create.
     pub public_schemas: Looked<Vec<NameRow>>,
     /// Subscriptions.
@@ -185,6 +187,7 @@ impl DatabaseSeen {
             ("its foreign keys", self.narrow_keys.why()),
             ("the size of its tables", self.bloat.why()),
             ("its materialized views", self.empty_views.why()),
+            ("its keys", self.without_key.why()),
             ("its schemas", self.public_schemas.why()),
             ("its subscriptions", self.subscriptions.why()),
         ];
@@ -206,6 +209,7 @@ pub(super) fn look(session: &mut Session, name: &str, version: u32) -> DatabaseS
         narrow_keys: ask(session, NARROW_KEYS),
         bloat: ask(session, BLOAT),
         empty_views: ask(session, EMPTY_VIEWS),
+        without_key: ask(session, WITHOUT_KEY),
         public_schemas: ask(session, PUBLIC_SCHEMAS),
         subscriptions: ask(session, if version >= 150_000 { SUBSCRIPTIONS_15 } else { SUBSCRIPTIONS }),
     }
@@ -302,6 +306,12 @@ const BLOAT: &str = "SELECT * FROM (SELECT format('%I.%I', n.nspname, c.relname)
 
 const EMPTY_VIEWS: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c \
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY 1 LIMIT 50";
+
+/// Of those that were ever analysed with a thousand rows: smaller ones are configuration, or a queue.
+const WITHOUT_KEY: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c \
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition \
+    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND c.reltuples >= 1000 \
+    AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) ORDER BY c.reltuples DESC, 1 LIMIT 50";
 
 const PUBLIC_SCHEMAS: &str = "SELECT quote_ident(n.nspname) AS name FROM pg_namespace n JOIN LATERAL aclexplode(n.nspacl) a ON true \
     WHERE a.grantee = 0 AND a.privilege_type = 'CREATE' ORDER BY 1 LIMIT 50";

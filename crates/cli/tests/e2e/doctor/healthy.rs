@@ -65,9 +65,10 @@ fn look_alikes_of_faults() -> Result<()> {
     Ok(())
 }
 
+/// `PGPROOF_TABLES=20000` is the long form, with 500 sessions.
 #[test]
-fn many_tables() -> Result<()> {
-    let patient = Patient::new()?;
+fn many_tables_and_sessions() -> Result<()> {
+    let patient = Patient::of(server().setting("max_connections", "700"))?;
     let count = std::env::var("PGPROOF_TABLES").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
     for at in (0..count).step_by(500) {
         let make = format!(
@@ -76,8 +77,10 @@ fn many_tables() -> Result<()> {
         );
         patient.server.sql(&make)?;
     }
+    let clients: Vec<_> = (0..count / 40).map(|_| patient.server.client()).collect::<Result<_>>()?;
     let began = Instant::now();
     let found = patient.findings()?;
+    println!("{count} tables and {} sessions: {:?}", clients.len(), began.elapsed());
     ensure!(found.is_empty(), "{found:#?}");
     ensure!(began.elapsed() < Duration::from_secs(12), "it took {:?}", began.elapsed());
     Ok(())
@@ -170,23 +173,11 @@ fn a_server_that_recovers_after_a_crash() -> Result<()> {
     // A connection is refused meanwhile, which is true and no more than that.
     ensure!(codes.iter().any(|code| code.contains("server-starting")), "it was over too soon: {codes:?}");
     let known = ["\"server-starting\" \"info\"", "\"connection-failed\""];
-    ensure!(codes.iter().all(|code| known.iter().any(|known| code.starts_with(known))), "{codes:?}");
+    let is_fine =
+        |code: &String| code.ends_with("\"info\"") || known.iter().any(|known| code.starts_with(known));
+    ensure!(codes.iter().all(is_fine), "{codes:?}");
     let found = patient.findings()?;
     ensure!(found.is_empty(), "{found:#?}");
-    Ok(())
-}
-
-#[test]
-fn many_sessions() -> Result<()> {
-    let patient = Patient::of(server().setting("max_connections", "600"))?;
-    let mut clients = Vec::new();
-    for _ in 0..400 {
-        clients.push(patient.server.client()?);
-    }
-    let began = Instant::now();
-    let found = patient.findings()?;
-    ensure!(found.is_empty(), "{found:#?}");
-    println!("{:?} with {} sessions", began.elapsed(), clients.len());
     Ok(())
 }
 

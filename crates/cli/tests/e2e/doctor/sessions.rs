@@ -137,3 +137,27 @@ fn a_snapshot_holds_back_vacuum() -> Result<()> {
     patient.server.sql("CALL burn()")?;
     patient.is_cured_of("xmin-holder")
 }
+
+#[test]
+fn clients_connect_anew_all_the_time() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.limit("connection-churn = [0.5, 100000]")?;
+    for _ in 0..60 {
+        patient.server.sql("SELECT 1")?;
+    }
+    patient.suffers_from("connection-churn").map(drop)
+}
+
+#[test]
+fn the_server_may_open_too_few_files() -> Result<()> {
+    let patient = Patient::new()?;
+    let pid = patient.server.pid().expect("it runs").as_raw_nonzero().to_string();
+    let mut limit = std::process::Command::new("prlimit");
+    limit.args(["--pid", &pid, "--nofile=14:"]);
+    patient.server.account().apply(&mut limit);
+    ensure!(limit.status()?.success(), "prlimit fails");
+    let _ = patient.server.sql("SELECT count(*) FROM pg_class, pg_attribute WHERE relname = attname::text");
+    let found = patient.suffers_from("descriptors-out")?;
+    patient.carry_out(&found, 0)?;
+    patient.server.sql("SELECT count(*) FROM pg_class")
+}

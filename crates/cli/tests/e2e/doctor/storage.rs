@@ -159,3 +159,25 @@ fn no_inodes_are_left() -> Result<()> {
     fs::remove_dir_all(&folder)?;
     patient.is_well()
 }
+
+#[test]
+fn the_disk_of_the_data_is_full() -> Result<()> {
+    let patient = Patient::new()?;
+    let disk = Tmpfs::new(patient.server.ground().join("space"), 40)?;
+    run(
+        "chown",
+        &["--reference", &patient.server.pgdata().display().to_string(), &disk.path().display().to_string()],
+    )?;
+    patient.server.each(&[
+        &format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display()),
+        "CREATE TABLE \"Archive\" (a int, b text) TABLESPACE small",
+    ])?;
+    let name = format!("dump.{}", patient.server.port());
+    run("dd", &["if=/dev/zero", &format!("of={}", disk.path().join(&name).display()), "bs=1M", "count=38"])?;
+    let fill = "INSERT INTO \"Archive\" SELECT g, repeat('x', 1000) FROM generate_series(1, 20000) g";
+    ensure!(patient.server.sql(fill).is_err(), "there is room");
+    let cured = patient.suffers_from("disk-space").and_then(|found| patient.carry_out(&found, 0));
+    let _ = fs::remove_file(std::path::Path::new("/var/tmp").join(&name));
+    cured?;
+    patient.is_well()
+}
