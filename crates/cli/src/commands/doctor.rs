@@ -70,7 +70,7 @@ pub(crate) fn doctor(args: &DoctorArgs, context: &Context) -> anyhow::Result<Exi
         }
         Some(DoctorCommand::Bundle { file, look }) => {
             let config = context.config()?;
-            let seen = observe(&target(look, &config, context)?, around::gather(&config))?;
+            let seen = seen(&target(look, &config, context)?, &config, context)?;
             let file = context.absolute(file);
             bundle::write(&file, &bundle::redacted(&seen))?;
             context.printer.report("doctor bundle", &Bundled { file, took_ms: seen.took_ms })?;
@@ -84,7 +84,7 @@ pub(crate) fn doctor(args: &DoctorArgs, context: &Context) -> anyhow::Result<Exi
         return show(args, context, diagnosis, None);
     }
     let target = target(&args.look, &config, context)?;
-    let seen = observe(&target, around::gather(&config))?;
+    let seen = seen(&target, &config, context)?;
     let diagnosis = diagnose(&seen, &config.doctor);
     match &args.fix {
         Some(wanted) => fix(args, context, &target, &config, (&seen, &diagnosis), wanted),
@@ -93,6 +93,13 @@ pub(crate) fn doctor(args: &DoctorArgs, context: &Context) -> anyhow::Result<Exi
             show(args, context, diagnosis, since)
         }
     }
+}
+
+/// Looks, at what pgproof keeps around the server and at what it was before too.
+fn seen(target: &Target, config: &Config, context: &Context) -> anyhow::Result<Observation> {
+    let mut seen = observe(target, around::gather(config))?;
+    seen.earlier = last::earlier(context, &seen);
+    Ok(seen)
 }
 
 /// What is wrong, and what has changed.
@@ -186,7 +193,7 @@ fn fix(
     let said = carry_out(remedy, &connect)?;
     let began = Instant::now();
     let (mended, diagnosis) = loop {
-        let again = diagnose(&observe(target, around::gather(config))?, &config.doctor);
+        let again = diagnose(&self::seen(target, config, context)?, &config.doctor);
         let mended = !again.findings.iter().any(|one| one.id() == found.id());
         if mended || began.elapsed() > MENDED_WITHIN {
             break (mended, again);

@@ -7,7 +7,7 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
     ALL.iter()
 }
 
-static ALL: [Check; 110] = [
+static ALL: [Check; 112] = [
     super::settings_broken::CHECK,
     super::library_missing::CHECK,
     super::directory_mode::CHECK,
@@ -33,6 +33,7 @@ static ALL: [Check; 110] = [
     super::wal_bound_too_large::CHECK,
     super::disk_read_only::CHECK,
     super::disk_space::CHECK,
+    super::disk_filling::CHECK,
     super::inodes::CHECK,
     super::temp_file_limit::CHECK,
     super::temporary_files::CHECK,
@@ -67,6 +68,7 @@ static ALL: [Check; 110] = [
     super::idle_in_transaction::CHECK,
     super::lock_tree::CHECK,
     super::lock_table_full::CHECK,
+    super::wait_pileup::CHECK,
     super::deadlocks::CHECK,
     super::long_transaction::CHECK,
     super::connections_near::CHECK,

@@ -7,6 +7,7 @@ use super::Looked;
 use pgproof_server::{ServerError, Session};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The server.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -130,6 +131,17 @@ rows! {
         relation: Option<String>,
         /// For how long.
         waited_s: Option<f64>,
+    }
+    /// Active sessions that waited for one thing, or for nothing, when a sample was taken.
+    WaitRow {
+        /// Which sample, from 0 on.
+        sample: i64,
+        /// `LWLock`, `IPC`...; none for one that works.
+        kind: Option<String>,
+        /// More exactly.
+        event: Option<String>,
+        /// How many.
+        sessions: i64,
     }
     /// A process that holds many locks.
     LockHolder {
@@ -313,6 +325,8 @@ pub struct ServerSeen {
     pub sessions: Looked<Vec<SessionRow>>,
     /// Locks waited for.
     pub locks: Looked<Vec<Locked>>,
+    /// What active sessions wait for, sampled where several are active.
+    pub waits: Looked<Vec<WaitRow>>,
     /// Who holds most locks.
     pub lock_holders: Looked<Vec<LockHolder>>,
     /// Prepared transactions.
@@ -360,6 +374,7 @@ impl ServerSeen {
             ("errors in pg_hba.conf", self.hba_errors.why()),
             ("sessions", self.sessions.why()),
             ("locks", self.locks.why()),
+            ("what sessions wait for", self.waits.why()),
             ("holders of locks", self.lock_holders.why()),
             ("prepared transactions", self.prepared.why()),
             ("replication slots", self.slots.why()),
@@ -388,6 +403,26 @@ pub(super) fn ask<T: DeserializeOwned>(session: &mut Session, sql: &str) -> Look
     serde_json::from_str(&text).map_err(|error| error.to_string()).into()
 }
 
+/// Fewer active sessions are no pile-up.
+const ACTIVE_MIN: usize = 4;
+const SAMPLES: i64 = 10;
+const SAMPLE_EVERY: Duration = Duration::from_millis(50);
+
+const WAITS: &str = "SELECT wait_event_type AS kind, wait_event AS event, count(*) AS sessions FROM pg_stat_activity \
+    WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2";
+
+fn sample(session: &mut Session) -> Looked<Vec<WaitRow>> {
+    let mut all = Vec::new();
+    for at in 0..SAMPLES {
+        std::thread::sleep(SAMPLE_EVERY);
+        match ask::<WaitRow>(session, WAITS) {
+            Looked::Seen(rows) => all.extend(rows.into_iter().map(|row| WaitRow { sample: at, ..row })),
+            other => return other,
+        }
+    }
+    Looked::Seen(all)
+}
+
 pub(super) fn look(session: &mut Session) -> Result<ServerSeen, String> {
     let about = match ask::<About>(session, ABOUT) {
         Looked::Seen(mut rows) if !rows.is_empty() => rows.remove(0),
@@ -397,12 +432,16 @@ pub(super) fn look(session: &mut Session) -> Result<ServerSeen, String> {
     let (v, standby) = (about.version_num, about.in_recovery);
     let privileged = about.superuser;
     // The role must not be asked for what it may not see: the server would log each refusal as an error.
+    let sessions: Looked<Vec<SessionRow>> = ask(session, SESSIONS);
+    let active = sessions.rows().iter().filter(|row| row.state.as_deref() == Some("active")).count();
+    let waits = if active >= ACTIVE_MIN { sample(session) } else { Looked::NotLooked };
     let only = |allowed: bool| if allowed { Ok(()) } else { Err("only a superuser may see it".to_owned()) };
     Ok(ServerSeen {
         settings: ask(session, SETTINGS),
         file_errors: gated(only(privileged), || ask(session, FILE_ERRORS)),
         hba_errors: gated(only(privileged), || ask(session, HBA_ERRORS)),
-        sessions: ask(session, SESSIONS),
+        sessions,
+        waits,
         locks: ask(session, LOCKS),
         lock_holders: ask(session, LOCK_HOLDERS),
         prepared: ask(session, PREPARED),

@@ -26,7 +26,7 @@ mod socket;
 pub use around::{AgentSeen, Around, ClusterSeen, MemberSeen, ObjectiveSeen, RepositorySeen};
 pub use catalog::{
     About, Archiver, Checkpoints, DatabaseRow, FileError, HbaError, LockHolder, Locked, Prepared, Receiver,
-    RoleRow, Running, ServerSeen, SessionRow, SettingRow, SlotRow, StandbyRow, WalFiles,
+    RoleRow, Running, ServerSeen, SessionRow, SettingRow, SlotRow, StandbyRow, WaitRow, WalFiles,
 };
 pub use connect::{Attempt, By, Outcome};
 pub use directory::{CertificateSeen, Directory, FileSeen, StartProbe};
@@ -161,8 +161,21 @@ pub struct Observation {
     pub server: Looked<ServerSeen>,
     /// Its databases, each looked at by a session of its own.
     pub databases: Vec<DatabaseSeen>,
+    /// How much was left on its disks when it was looked at earlier; whoever looks again adds it.
+    pub earlier: Vec<EarlierDisk>,
     /// What pgproof itself keeps around it.
     pub around: Looked<Around>,
+}
+
+/// A file system at an earlier look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierDisk {
+    /// When.
+    pub at: Timestamp,
+    /// A directory on it.
+    pub path: PathBuf,
+    /// Bytes that were left.
+    pub available: u64,
 }
 
 /// How much of the budget goes to finding the instance: the rest depends on it.
@@ -228,6 +241,7 @@ pub fn observe(
         kernel: kernel.end(&race),
         server: seen.server,
         databases: seen.databases,
+        earlier: Vec::new(),
         around: around.end(&race),
         took_ms: millis(race.elapsed()),
     })

@@ -4,8 +4,9 @@
 
 use crate::args::high::Context;
 use crate::printer::{Page, show_time};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pgproof_base::Severity;
+use pgproof_doctor::observe::EarlierDisk;
 use pgproof_doctor::{Diagnosed, Diagnosis, Observation};
 use pgproof_server::Owner;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,14 @@ struct Look {
     at: Timestamp,
     /// Codes and subjects above info.
     findings: BTreeSet<String>,
+    /// What was left on the disks, oldest first.
+    #[serde(default)]
+    disks: Vec<EarlierDisk>,
 }
+
+/// How far apart looks at a disk are kept, and for how long: often enough for a trend, few enough for a small file.
+const DISK_EVERY: SignedDuration = SignedDuration::from_mins(10);
+const DISK_FOR: SignedDuration = SignedDuration::from_hours(6);
 
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,12 +61,42 @@ impl Since {
     }
 }
 
+/// What was left on the disks at earlier looks.
+pub(super) fn earlier(context: &Context, seen: &Observation) -> Vec<EarlierDisk> {
+    path(context, seen).and_then(|path| read(&path)).map(|look| look.disks).unwrap_or_default()
+}
+
+/// Those that are kept from this look on.
+fn disks(seen: &Observation) -> Vec<EarlierDisk> {
+    let recent = |one: &&EarlierDisk| seen.at.duration_since(one.at) < DISK_FOR;
+    let mut kept: Vec<EarlierDisk> = seen.earlier.iter().filter(recent).cloned().collect();
+    let is_time = kept.iter().all(|one| seen.at.duration_since(one.at) >= DISK_EVERY);
+    if is_time {
+        let now = seen.disks.ok().into_iter().flatten();
+        kept.extend(now.map(|disk| EarlierDisk {
+            at: seen.at,
+            path: disk.path.clone(),
+            available: disk.available,
+        }));
+    }
+    kept
+}
+
+fn path(context: &Context, seen: &Observation) -> Option<PathBuf> {
+    Some(directory(context)?.join(format!("{}.json", name(seen)?)))
+}
+
+fn read(path: &Path) -> Option<Look> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
 /// Compares with the last look, and keeps this one.
 pub(super) fn since(context: &Context, seen: &Observation, diagnosis: &Diagnosis) -> Option<Since> {
-    let path = directory(context)?.join(format!("{}.json", name(seen)?));
+    let path = path(context, seen)?;
     let above_info = diagnosis.findings.iter().filter(|one| one.finding.severity > Severity::Info);
-    let now = Look { at: diagnosis.at, findings: above_info.map(Diagnosed::id).collect() };
-    let before: Option<Look> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let now =
+        Look { at: diagnosis.at, findings: above_info.map(Diagnosed::id).collect(), disks: disks(seen) };
+    let before = read(&path);
     // Monitoring looks often and as several: the newest look of any of them is what counts.
     let _ = write(&path, &now);
     before.map(|before| Since::between(&before, &now))
@@ -98,7 +136,11 @@ mod tests {
     use super::*;
 
     fn look(ids: &[&str]) -> Look {
-        Look { at: Timestamp::UNIX_EPOCH, findings: ids.iter().map(|&id| id.to_owned()).collect() }
+        Look {
+            at: Timestamp::UNIX_EPOCH,
+            findings: ids.iter().map(|&id| id.to_owned()).collect(),
+            disks: Vec::new(),
+        }
     }
 
     #[test]

@@ -161,3 +161,21 @@ fn the_server_may_open_too_few_files() -> Result<()> {
     patient.carry_out(&found, 0)?;
     patient.server.sql("SELECT count(*) FROM pg_class")
 }
+
+#[test]
+fn many_wait_for_the_same_thing_inside_the_server() -> Result<()> {
+    let patient = Patient::new()?;
+    // Who reads in a way that can never fail waits for a transaction that writes to end.
+    let _writes =
+        patient.says("BEGIN ISOLATION LEVEL SERIALIZABLE; CREATE TABLE t (a int); SELECT pg_sleep(300)")?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for _ in 0..6 {
+        patient.says("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE; SELECT 1; COMMIT")?;
+    }
+    let found = patient.suffers_from("wait-pileup")?;
+    ensure!(found["subject"] == "IPC:SafeSnapshot", "{found}");
+    patient
+        .server
+        .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")?;
+    patient.is_well()
+}

@@ -181,3 +181,26 @@ fn the_disk_of_the_data_is_full() -> Result<()> {
     cured?;
     patient.is_well()
 }
+
+#[test]
+fn the_disk_is_full_within_hours_at_this_rate() -> Result<()> {
+    let (patient, disk) = on_small_disk(1000)?;
+    let state = patient.server.dir("state")?;
+    let patient = patient.given("XDG_STATE_HOME", &state.display().to_string());
+    patient.doctor(&[])?.succeeded()?;
+    // An hour ago it had what it has now; since then somebody dumps into it.
+    let kept = fs::read_dir(state.join("pgproof/doctor"))?.next().expect("a look is kept")?.path();
+    let mut look: serde_json::Value = serde_json::from_slice(&fs::read(&kept)?)?;
+    for one in look["disks"].as_array_mut().expect("disks") {
+        one["at"] = serde_json::json!(jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1));
+    }
+    fs::write(&kept, look.to_string())?;
+    run(
+        "dd",
+        &["if=/dev/zero", &format!("of={}", disk.path().join("more").display()), "bs=1M", "count=500"],
+    )?;
+    let found = patient.suffers_from("disk-filling")?;
+    ensure!(found["seen"].to_string().contains("is full in"), "{found}");
+    fs::remove_file(disk.path().join("more"))?;
+    patient.is_well()
+}
