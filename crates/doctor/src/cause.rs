@@ -107,6 +107,7 @@ const RULES: &[Rule] = &[
     rule("mxid-age", "multixact-members"),
     rule("database-invalid", "xid-age"),
     rule("autovacuum-cancelled", "dead-tuples"),
+    rule("autovacuum-starved", "dead-tuples"),
     rule("dead-tuples", "table-bloat"),
     rule("autovacuum-off", "table-bloat"),
     rule("table-autovacuum-off", "table-bloat"),

@@ -7,7 +7,7 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
     ALL.iter()
 }
 
-static ALL: [Check; 112] = [
+static ALL: [Check; 114] = [
     super::settings_broken::CHECK,
     super::library_missing::CHECK,
     super::directory_mode::CHECK,
@@ -88,6 +88,7 @@ static ALL: [Check; 112] = [
     super::multixact_members::CHECK,
     super::table_autovacuum_off::CHECK,
     super::autovacuum_cancelled::CHECK,
+    super::autovacuum_starved::CHECK,
     super::dead_tuples::CHECK,
     super::table_bloat::CHECK,
     super::never_analysed::CHECK,
@@ -112,6 +113,7 @@ static ALL: [Check; 112] = [
     super::database_invalid::CHECK,
     super::matview_unpopulated::CHECK,
     super::sequence_end::CHECK,
+    super::integer_key_end::CHECK,
     super::constraint_unchecked::CHECK,
     super::foreign_key_narrower::CHECK,
     super::triggers_disabled::CHECK,

@@ -487,7 +487,7 @@ const SETTINGS: &str = "SELECT name, CASE source WHEN 'session' THEN coalesce(re
     autovacuum_multixact_freeze_max_age,listen_addresses,port,track_counts,zero_damaged_pages,ignore_checksum_failure,\
     restore_command,wal_level,checkpoint_timeout,ssl,hba_file,maintenance_work_mem,max_locks_per_transaction,max_connections,\
     max_prepared_transactions,default_transaction_read_only,session_replication_role,temp_file_limit,\
-    max_standby_streaming_delay}'::text[])";
+    max_standby_streaming_delay,autovacuum_max_workers,autovacuum_vacuum_cost_limit}'::text[])";
 
 const FILE_ERRORS: &str = "SELECT sourcefile AS file, sourceline AS line, name, error FROM pg_file_settings \
     WHERE error IS NOT NULL AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = pg_file_settings.name AND s.pending_restart) LIMIT 50";

@@ -38,8 +38,8 @@ pub use memory::Memory;
 pub use place::{Account, Place};
 pub use process::{PostgresProcess, Processes};
 pub use relations::{
-    BloatRow, ConstraintRow, DatabaseSeen, ForeignKeyRow, IndexRow, NameRow, OldRelation, PublishedRow,
-    SequenceRow, SubscriptionRow, TableRow, TriggerRow,
+    BloatRow, ConstraintRow, DatabaseSeen, ForeignKeyRow, IndexRow, KeyRow, NameRow, OldRelation,
+    PublishedRow, SequenceRow, SubscriptionRow, TableRow, TriggerRow,
 };
 pub use settings::SettingsFiles;
 pub use slot::SlotFile;

@@ -105,6 +105,17 @@ rows! {
         /// Type of that.
         referenced_type: String,
     }
+    /// An integer key that no sequence of its own feeds.
+    KeyRow {
+        /// Its table.
+        table: String,
+        /// Its column.
+        column_name: String,
+        /// The largest value, by the statistics.
+        largest: i64,
+        /// Where the type ends.
+        limit: i64,
+    }
     /// A table that is larger than its rows.
     BloatRow {
         /// Its name.
@@ -155,6 +166,8 @@ pub struct DatabaseSeen {
     pub published: Looked<Vec<PublishedRow>>,
     /// Foreign keys from narrower columns.
     pub narrow_keys: Looked<Vec<ForeignKeyRow>>,
+    /// Integer keys beyond half of their type.
+    pub integer_keys: Looked<Vec<KeyRow>>,
     /// Tables larger than their rows.
     pub bloat: Looked<Vec<BloatRow>>,
     /// Materialized views that hold nothing.
@@ -185,6 +198,7 @@ impl DatabaseSeen {
             ("its triggers", self.triggers.why()),
             ("its publications", self.published.why()),
             ("its foreign keys", self.narrow_keys.why()),
+            ("values of its keys", self.integer_keys.why()),
             ("the size of its tables", self.bloat.why()),
             ("its materialized views", self.empty_views.why()),
             ("its keys", self.without_key.why()),
@@ -207,6 +221,7 @@ pub(super) fn look(session: &mut Session, name: &str, version: u32) -> DatabaseS
         triggers: ask(session, TRIGGERS),
         published: ask(session, &published(version)),
         narrow_keys: ask(session, NARROW_KEYS),
+        integer_keys: ask(session, INTEGER_KEYS),
         bloat: ask(session, BLOAT),
         empty_views: ask(session, EMPTY_VIEWS),
         without_key: ask(session, WITHOUT_KEY),
@@ -290,6 +305,18 @@ const NARROW_KEYS: &str = "SELECT quote_ident(k.conname) AS name, format('%I.%I'
     JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace \
     WHERE k.contype = 'f' AND k.conparentid = 0 AND (a.atttypid = 'int2'::regtype AND b.atttypid IN ('int4'::regtype, 'int8'::regtype) \
     OR a.atttypid = 'int4'::regtype AND b.atttypid = 'int8'::regtype) ORDER BY 2, 1 LIMIT 50";
+
+/// The first columns of unique indexes, by the end of their histogram; few distinct values have none, and are no key that grows.
+const INTEGER_KEYS: &str = "SELECT * FROM (SELECT DISTINCT format('%I.%I', n.nspname, t.relname) AS \"table\", a.attname::text AS column_name, \
+    (SELECT max(v) FROM unnest(p.histogram_bounds::text::int8[]) v) AS largest, \
+    CASE a.atttypid WHEN 'int2'::regtype THEN 32767 ELSE 2147483647 END AS \"limit\" \
+    FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace \
+    JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[0] AND a.atttypid IN ('int2'::regtype, 'int4'::regtype) \
+    JOIN pg_stats p ON p.schemaname = n.nspname AND p.tablename = t.relname AND p.attname = a.attname AND NOT p.inherited \
+    WHERE i.indisunique AND t.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND p.histogram_bounds IS NOT NULL \
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.refobjsubid = a.attnum \
+    AND d.deptype IN ('a', 'i') AND d.objid IN (SELECT seqrelid FROM pg_sequence))) q \
+    WHERE largest >= 0.5 * \"limit\" ORDER BY largest::float8 / \"limit\" DESC, 1, 2 LIMIT 50";
 
 /// Rows by their average width, a header of 24 bytes and a line pointer each, aligned to 8, in pages filled as the table asks for;
 /// only where the statistics are of now, and the table is larger than 1 MB and twice its rows.

@@ -291,3 +291,36 @@ fn tables_without_a_key_are_named() -> Result<()> {
     let _ = of("memory-unused");
     Ok(())
 }
+
+#[test]
+fn a_key_that_the_application_counts_is_near_its_end() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.server.sql(
+        "CREATE TABLE \"Invoices\" (\"No\" int PRIMARY KEY); INSERT INTO \"Invoices\" SELECT 2000000000 + g FROM generate_series(1, 5000) g; ANALYZE \"Invoices\"",
+    )?;
+    patient.is_cured_of("integer-key-end")
+}
+
+#[test]
+fn one_large_table_keeps_the_only_worker_of_autovacuum() -> Result<()> {
+    let often = server().setting("autovacuum_naptime", "1s").setting("autovacuum_max_workers", "1");
+    let slow =
+        often.setting("autovacuum_vacuum_cost_delay", "100ms").setting("autovacuum_vacuum_cost_limit", "1");
+    let patient = Patient::of(slow)?;
+    patient
+        .server
+        .each(&["CREATE TABLE large AS SELECT g AS a FROM generate_series(1, 100000) g", "ANALYZE large"])?;
+    patient.server.sql("DELETE FROM large WHERE a % 2 = 0")?;
+    let began = std::time::Instant::now();
+    while patient.server.value("SELECT count(*) FROM pg_stat_progress_vacuum")? == "0" {
+        ensure!(began.elapsed().as_secs() < 30, "autovacuum does not come");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    for name in ["one", "two"] {
+        patient.server.sql(&format!(
+            "CREATE TABLE {name} AS SELECT g AS a FROM generate_series(1, 5000) g; ANALYZE {name}"
+        ))?;
+        patient.server.sql(&format!("DELETE FROM {name}"))?;
+    }
+    patient.is_cured_of("autovacuum-starved")
+}
