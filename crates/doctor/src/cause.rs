@@ -109,6 +109,7 @@ const RULES: &[Rule] = &[
     rule("autovacuum-cancelled", "dead-tuples"),
     rule("autovacuum-starved", "dead-tuples"),
     rule("dead-tuples", "table-bloat"),
+    rule("dead-tuples", "index-bloat"),
     rule("autovacuum-off", "table-bloat"),
     rule("table-autovacuum-off", "table-bloat"),
     rule("prepared-old", "dead-tuples"),

@@ -86,6 +86,7 @@ pub(crate) const TESTED: &[(&str, &[&str])] = &[
     ("autovacuum-starved", &["one_large_table_keeps_the_only_worker_of_autovacuum"]),
     ("dead-tuples", &["dead_rows_pile_up"]),
     ("table-bloat", &["a_table_is_mostly_empty"]),
+    ("index-bloat", &["an_index_is_mostly_empty"]),
     ("never-analysed", &["a_table_was_never_analysed", "twenty_eight_pairs_of_faults_are_found_as_two"]),
     ("fsync-off", &["a_remedy_of_something_that_is_not_wrong_is_refused", "a_safe_remedy_is_carried_out_when_it_is_asked_for", "exit_codes_follow_what_was_found", "fsync_is_off", "what_is_new_and_what_is_gone_since_the_last_look_is_said"]),
     ("full-page-writes-off", &["full_page_writes_are_off"]),

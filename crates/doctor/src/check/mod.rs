@@ -49,6 +49,7 @@ mod hba_rejects;
 mod hba_trust;
 mod huge_pages_missing;
 mod idle_in_transaction;
+mod index_bloat;
 mod index_invalid;
 mod inodes;
 mod integer_key_end;

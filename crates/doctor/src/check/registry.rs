@@ -7,7 +7,7 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
     ALL.iter()
 }
 
-static ALL: [Check; 114] = [
+static ALL: [Check; 115] = [
     super::settings_broken::CHECK,
     super::library_missing::CHECK,
     super::directory_mode::CHECK,
@@ -91,6 +91,7 @@ static ALL: [Check; 114] = [
     super::autovacuum_starved::CHECK,
     super::dead_tuples::CHECK,
     super::table_bloat::CHECK,
+    super::index_bloat::CHECK,
     super::never_analysed::CHECK,
     super::fsync_off::CHECK,
     super::full_page_writes_off::CHECK,

@@ -170,6 +170,8 @@ pub struct DatabaseSeen {
     pub integer_keys: Looked<Vec<KeyRow>>,
     /// Tables larger than their rows.
     pub bloat: Looked<Vec<BloatRow>>,
+    /// Indexes larger than their entries.
+    pub index_bloat: Looked<Vec<BloatRow>>,
     /// Materialized views that hold nothing.
     pub empty_views: Looked<Vec<NameRow>>,
     /// Tables without a primary key.
@@ -200,6 +202,7 @@ impl DatabaseSeen {
             ("its foreign keys", self.narrow_keys.why()),
             ("values of its keys", self.integer_keys.why()),
             ("the size of its tables", self.bloat.why()),
+            ("the size of its indexes", self.index_bloat.why()),
             ("its materialized views", self.empty_views.why()),
             ("its keys", self.without_key.why()),
             ("its schemas", self.public_schemas.why()),
@@ -223,6 +226,7 @@ pub(super) fn look(session: &mut Session, name: &str, version: u32) -> DatabaseS
         narrow_keys: ask(session, NARROW_KEYS),
         integer_keys: ask(session, INTEGER_KEYS),
         bloat: ask(session, BLOAT),
+        index_bloat: ask(session, INDEX_BLOAT),
         empty_views: ask(session, EMPTY_VIEWS),
         without_key: ask(session, WITHOUT_KEY),
         public_schemas: ask(session, PUBLIC_SCHEMAS),
@@ -330,6 +334,20 @@ const BLOAT: &str = "SELECT * FROM (SELECT format('%I.%I', n.nspname, c.relname)
     WHERE c.relkind IN ('r', 'm') AND c.relpages >= 128 AND c.reltuples > 0 \
     AND s.n_mod_since_analyze < 0.2 * c.reltuples ORDER BY c.relpages DESC LIMIT 500) q \
     WHERE pages > 2 * needed_pages ORDER BY pages - needed_pages DESC, name LIMIT 20";
+
+/// Entries by the average width of their columns, a header of 8 bytes and a line pointer each, aligned to 8, in pages filled to the 90 %
+/// that a build leaves. Deduplication makes an index smaller than that, never larger.
+const INDEX_BLOAT: &str = "SELECT * FROM (SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relpages::bigint AS pages, \
+    ceil(c.reltuples::float8 * (12 + 8 * ceil(w.width / 8.0)) / (8152 * 0.9))::bigint AS needed_pages \
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+    JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree' JOIN pg_class t ON t.oid = i.indrelid \
+    JOIN pg_namespace tn ON tn.oid = t.relnamespace JOIN pg_stat_user_tables s ON s.relid = t.oid \
+    JOIN LATERAL (SELECT sum((1 - p.null_frac) * p.avg_width)::float8 AS width, count(*) AS known FROM pg_attribute a \
+    JOIN pg_stats p ON p.schemaname = tn.nspname AND p.tablename = t.relname AND p.attname = a.attname AND NOT p.inherited \
+    WHERE a.attrelid = t.oid AND a.attnum = ANY(i.indkey)) w ON w.known = i.indnatts \
+    WHERE i.indisvalid AND i.indexprs IS NULL AND c.relkind = 'i' AND c.relpages >= 128 AND c.reltuples > 0 \
+    AND s.n_mod_since_analyze < 0.2 * t.reltuples ORDER BY c.relpages DESC LIMIT 500) q \
+    WHERE pages > 2 * needed_pages + 8 ORDER BY pages - needed_pages DESC, name LIMIT 20";
 
 const EMPTY_VIEWS: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c \
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY 1 LIMIT 50";

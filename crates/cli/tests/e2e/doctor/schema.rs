@@ -324,3 +324,19 @@ fn one_large_table_keeps_the_only_worker_of_autovacuum() -> Result<()> {
     }
     patient.is_cured_of("autovacuum-starved")
 }
+
+#[test]
+fn an_index_is_mostly_empty() -> Result<()> {
+    let patient = Patient::of(server().setting("autovacuum_naptime", "1d"))?;
+    patient.limit("index-bloat = [1000000, 1000000000000]")?;
+    // Each in a session of its own: what one counts reaches the statistics when it ends.
+    for statement in [
+        "CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 200000) g",
+        "CREATE INDEX \"By id\" ON t (id)",
+        "DELETE FROM t WHERE id % 10 <> 0",
+        "VACUUM (ANALYZE) t",
+    ] {
+        patient.server.sql(statement)?;
+    }
+    patient.is_cured_of("index-bloat")
+}
