@@ -73,20 +73,33 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
-/// Removes the `postmaster.pid` of a postmaster that has ended and that nobody has collected: a new one would take the zombie for it and
-/// refuse to start (`CreateLockFile` in `src/backend/utils/init/miscinit.c` asks by `kill(pid, 0)`). In a container there may be no
-/// process that collects orphans. The caller has made sure that no process of a server works in the directory.
+/// Removes the `postmaster.pid` and the socket's lock of a postmaster that has ended and that nobody has collected: a new one would take the
+/// zombie for it and refuse to start (`CreateLockFile` in `src/backend/utils/init/miscinit.c` asks by `kill(pid, 0)`, for both). In a
+/// container there may be no process that collects orphans. The caller has made sure that no process of a server works in the directory.
 ///
 /// # Errors
 /// [`ServerError::Host`].
 pub fn remove_lock_of_the_dead(data: &Path) -> Result<(), ServerError> {
     let Some(file) = PidFile::read(data)? else { return Ok(()) };
-    let is_zombie = Path::new(&format!("/proc/{}", file.pid)).exists() && !is_alive(file.pid);
-    if file.pid == 0 || !is_zombie {
+    if !is_zombie(file.pid) {
         return Ok(());
+    }
+    // The socket's first: without `postmaster.pid` nothing tells any more where it is.
+    if let (Some(directory), Some(port)) = (&file.socket_directory, file.port) {
+        let lock = directory.join(format!(".s.PGSQL.{port}.lock"));
+        let text = fs::read_to_string(&lock).unwrap_or_default();
+        // Another server may have come to that port since.
+        if text.lines().next().and_then(|line| line.trim().parse().ok()) == Some(file.pid) {
+            fs::remove_file(&lock).map_err(ServerError::host("remove", lock))?;
+        }
     }
     let path = data.join("postmaster.pid");
     fs::remove_file(&path).map_err(ServerError::host("remove", path))
+}
+
+/// Whether a process has ended and waits to be collected.
+fn is_zombie(pid: u32) -> bool {
+    pid != 0 && Path::new(&format!("/proc/{pid}")).exists() && !is_alive(pid)
 }
 
 fn is_postgres(pid: u32) -> bool {
@@ -195,6 +208,35 @@ impl CommandLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_locks_of_a_zombie_are_removed_and_none_of_the_living() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join(".s.PGSQL.5433.lock");
+        let write = |pid: u32| {
+            let text = format!("{pid}\n/data\n1\n5433\n{}\n*\n\nready\n", folder.path().display());
+            fs::write(folder.path().join("postmaster.pid"), &text).unwrap();
+            fs::write(&lock, &text).unwrap();
+        };
+        let are_there = || (folder.path().join("postmaster.pid").exists(), lock.exists());
+        write(std::process::id());
+        remove_lock_of_the_dead(folder.path()).unwrap();
+        assert_eq!(are_there(), (true, true));
+
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        while is_alive(child.id()) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        write(child.id());
+        remove_lock_of_the_dead(folder.path()).unwrap();
+        assert_eq!(are_there(), (false, false));
+        write(child.id());
+        // The port went to another server.
+        fs::write(&lock, format!("{}\n", std::process::id())).unwrap();
+        remove_lock_of_the_dead(folder.path()).unwrap();
+        assert_eq!(are_there(), (false, true));
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_pid_file_is_read_also_while_the_server_starts() {
